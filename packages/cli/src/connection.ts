@@ -167,7 +167,7 @@ const memory = ({ prefix }: Settings): KvUrl.Open => (url) =>
 const asConfiguration = ({ reason: { message } }: KvError.KvError): Layer.Layer<Kv.Kv, ConfigurationError> =>
   Layer.effect(Kv.Kv, Effect.fail(new ConfigurationError({ message })))
 
-/** A failure that the schema in Postgres explains becomes `ConfigurationError`, with what to do. */
+/** A failure that the database's name or the schema explains becomes `ConfigurationError`, with what to do. */
 export const explained = (given: Settings) => <A, E, R>(effect: Effect.Effect<A, E, R>) =>
   isPostgres(given.url)
     ? Effect.tapError(effect, (error) => isOfSchema(error) ? failWithSchema(given) : Effect.void)
@@ -176,9 +176,9 @@ export const explained = (given: Settings) => <A, E, R>(effect: Effect.Effect<A,
 const isOfSchema = (error: unknown): boolean =>
   KvError.isKvError(error) && (error.reason._tag === "InvalidRequest" || error.reason._tag === "PermissionDenied")
 
-const failWithSchema = Effect.fnUntraced(function*({ options: { deadline = defaultTimeout }, schema, url }: Settings) {
-  const postgresSchema = yield* Effect.promise(() => import("./doctor/postgresSchema.ts"))
-  const message = yield* postgresSchema.reasonOf({ url, schema, deadline })
+const failWithSchema = Effect.fnUntraced(function*(given: Settings) {
+  const postgres = yield* Effect.promise(() => import("./doctor/postgres.ts"))
+  const message = yield* postgres.misconfiguration(given)
   if (message !== undefined) return yield* new ConfigurationError({ message })
 })
 

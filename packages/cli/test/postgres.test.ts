@@ -1,7 +1,7 @@
 /**
  * The command line on a real Postgres server: the bundled program, commands, and what `doctor` finds.
  */
-import { PgBouncer, PostgresServer } from "@effect-kv/test-suite/verification"
+import { PgBouncer, PostgresServer, TestCertificates } from "@effect-kv/test-suite/verification"
 import * as PgClient from "@effect/sql-pg/PgClient"
 import { assert, it, layer } from "@effect/vitest"
 import * as Context from "effect/Context"
@@ -9,6 +9,9 @@ import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
 import * as Redacted from "effect/Redacted"
 import * as Schedule from "effect/Schedule"
+import { chmodSync, chownSync, copyFileSync, statSync, writeFileSync } from "node:fs"
+import * as Net from "node:net"
+import { join } from "node:path"
 import * as postgresSettings from "../src/doctor/postgresSettings.ts"
 import * as exitCodes from "../src/exitCodes.ts"
 import * as inProcess from "./support/inProcess.ts"
@@ -33,6 +36,21 @@ const admin = Effect.gen(function*() {
   const { url } = yield* PostgresServer.PostgresServer
   return Context.get(yield* Layer.build(PgClient.layer({ url: Redacted.make(url) })), PgClient.PgClient)
 })
+
+/** A server that responds to the first bytes with a text; its port. */
+const talker = (text: string) =>
+  Effect.map(
+    Effect.acquireRelease(
+      Effect.callback<Net.Server>((resume) => {
+        const server = Net.createServer((socket) => {
+          socket.on("error", () => {})
+          socket.once("data", () => socket.end(text))
+        }).listen(0, "127.0.0.1", () => resume(Effect.succeed(server)))
+      }),
+      (server) => Effect.sync(() => server.close())
+    ),
+    (server) => Object(server.address()).port as number
+  )
 
 const server = PostgresServer.layer({ settings: { fsync: "on" } })
 
@@ -173,6 +191,7 @@ layer(Layer.merge(server, program.layer), { excludeTestServices: true, timeout: 
         ["default_transaction_read_only", "on", ["read-only"]],
         ["statement_timeout", "'1500ms'", ["short-timeout"]],
         ["statement_timeout", "'5s'", []],
+        ["idle_session_timeout", "'30s'", ["short-timeout"]],
         ...isNew ? [["transaction_timeout", "'5min'", ["dead-clients"]] as const] : []
       ]
       for (const [name, value, codes] of settings) {
@@ -210,6 +229,9 @@ layer(Layer.merge(server, program.layer), { excludeTestServices: true, timeout: 
       assert.strictEqual((yield* run(["put", "a", "1"], { KV_URL })).code, 0)
       assert.deepStrictEqual((yield* doctor([], { KV_URL })).codes, ["asynchronous-replicas"])
       assert.deepStrictEqual((yield* doctor([], { KV_URL: standby.url })).codes, ["standby"])
+      const lagging = yield* run(["locks"], { KV_URL: standby.url, KV_SCHEMA: "later", KV_TIMEOUT: "500ms" })
+      assert.strictEqual(lagging.code, exitCodes.unavailable)
+      assert.include(lagging.err, "connect to the primary")
       yield* set("synchronous_standby_names", "*")
       yield* Effect.repeat(
         sql<{ readonly n: number }>`
@@ -250,6 +272,14 @@ layer(Layer.merge(server, program.layer), { excludeTestServices: true, timeout: 
         ["postgres://u:secret@127.0.0.1:1/app", "connection-refused"],
         [`postgres://stranger:secret@127.0.0.1:${port}/postgres`, "credentials-wrong"],
         [`postgres://postgres@127.0.0.1:${port}/nothing?password=secret`, "no-database"],
+        [`postgres://postgres:secret@127.0.0.1:${port}/postgres?sslmode=require`, "server-speaks-plain"],
+        [
+          `postgres://postgres:secret@127.0.0.1:${yield* talker("HTTP/1.1 400 Bad Request\r\n\r\n")}/app`,
+          "not-postgres"
+        ],
+        [`postgres://postgres:secret@127.0.0.1:${yield* talker("N")}/app?sslmode=verify-full`, "server-speaks-plain"],
+        [`postgres://u:secret@host.invalid:${port}/app`, "unknown-host"],
+        [`postgres://u:secret@127.0.0.1:${port}/app?sslmode=always`, "configuration"],
         ["postgres://u:secret@:::", "configuration"]
       ]
       for (const [KV_URL, code] of wrong) {
@@ -257,6 +287,55 @@ layer(Layer.merge(server, program.layer), { excludeTestServices: true, timeout: 
         assert.deepStrictEqual(codes, [code])
         assert.notInclude(text, "secret")
       }
+    }))
+
+  it.effect("doctor names a server that demands a password or TLS, and a certificate that this machine cannot verify", () =>
+    Effect.gen(function*() {
+      const { data, port, url } = yield* PostgresServer.make()
+      const sql = Context.get(yield* Layer.build(PgClient.layer({ url: Redacted.make(url) })), PgClient.PgClient)
+      const { certFile, keyFile } = yield* (yield* TestCertificates.make()).server()
+      const { gid, uid } = statSync(data)
+      for (const [name, file] of [["server.crt", certFile], ["server.key", keyFile]] as const) {
+        const copy = join(data, name)
+        copyFileSync(file, copy)
+        chmodSync(copy, 0o600)
+        chownSync(copy, uid, gid)
+      }
+      const hba = join(data, "pg_hba.conf")
+      writeFileSync(hba, `hostssl all all 127.0.0.1/32 trust\nhost all local 127.0.0.1/32 trust\n`)
+      yield* sql`create role local login superuser`
+      yield* sql`alter system set ssl = on`
+      yield* sql`select pg_reload_conf()`
+      const codes = (user: string, options = "") =>
+        Effect.map(
+          doctor([], { KV_URL: `postgres://${user}@127.0.0.1:${port}/postgres${options}` }),
+          ({ codes }) => codes
+        )
+      yield* Effect.repeat(codes("postgres"), {
+        until: (found) => found.includes("server-wants-tls"),
+        schedule: Schedule.spaced("50 millis"),
+        times: 200
+      })
+      assert.deepStrictEqual(yield* codes("postgres"), ["server-wants-tls"])
+      assert.notInclude(yield* codes("postgres", "?sslmode=require"), "server-wants-tls")
+      assert.deepStrictEqual(yield* codes("postgres", "?sslmode=verify-full"), ["unknown-authority"])
+      writeFileSync(hba, `host all postgres 127.0.0.1/32 scram-sha-256\nhost all all 127.0.0.1/32 trust\n`)
+      const local = PgClient.layer({ url: Redacted.make(`postgres://local@127.0.0.1:${port}/postgres`) })
+      yield* Effect.provide(Effect.flatMap(PgClient.PgClient, (sql) => sql`select pg_reload_conf()`), local)
+      yield* Effect.repeat(codes("postgres"), {
+        until: (found) => found.includes("credentials-missing"),
+        schedule: Schedule.spaced("50 millis"),
+        times: 200
+      })
+      assert.deepStrictEqual(yield* codes("postgres"), ["credentials-missing"])
+    }))
+
+  it.effect("a database that does not exist is a configuration error", () =>
+    Effect.gen(function*() {
+      const { port } = yield* PostgresServer.PostgresServer
+      const { code, err } = yield* run(["get", "a"], { KV_URL: `postgres://postgres@127.0.0.1:${port}/nothing` })
+      assert.strictEqual(code, exitCodes.configuration)
+      assert.include(err, "Correct the end of the URL")
     }))
 
   it.effect("Flags of another kind of store are configuration errors that say where their meaning goes", () =>

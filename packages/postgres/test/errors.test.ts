@@ -19,12 +19,27 @@ import * as Layer from "effect/Layer"
 import * as Option from "effect/Option"
 import * as Redacted from "effect/Redacted"
 import { SqlError, UnknownError } from "effect/sql/SqlError"
+import * as Net from "node:net"
 import { oldestServer } from "../src/internal/schema/script.ts"
 import * as sqlErrors from "../src/internal/sqlErrors.ts"
 import { createVersion1 } from "./support/schemas.ts"
 
 const open = (url: string, options?: PostgresLayer.Options) =>
   Effect.map(Layer.build(PostgresLayer.fromUrl(url, options)), Context.get(Kv.Kv))
+
+/** Removes the name of the system's user, which a client without a user has, until the scope closes. */
+const withoutSystemUser = Effect.forEach(["USER", "USERNAME"], (name) =>
+  Effect.acquireRelease(
+    Effect.sync(() => {
+      const value = process.env[name]
+      delete process.env[name]
+      return value
+    }),
+    (value) =>
+      Effect.sync(() => {
+        if (value !== undefined) process.env[name] = value
+      })
+  ))
 
 const failureOf = <A, R>(effect: Effect.Effect<A, KvError.KvError, R>) =>
   Effect.map(Effect.flip(effect), ({ reason }) => reason)
@@ -47,6 +62,43 @@ layer(PostgresServer.layer(), { excludeTestServices: true, timeout: "1 minute" }
         assert.strictEqual(reason._tag, "InvalidRequest", reason.message)
         assert.include(reason.message, "with one host")
         assert.notInclude(reason.message, "secret")
+      }
+    }))
+
+  it.effect("a client without a user, or with an option in its URL that is wrong, fails a call at once", () =>
+    Effect.gen(function*() {
+      const { port } = yield* PostgresServer.PostgresServer
+      yield* withoutSystemUser
+      for (
+        const url of [`postgres://127.0.0.1:${port}/postgres`, `postgres://u:secret@127.0.0.1:${port}/a?sslmode=on`]
+      ) {
+        const reason = yield* failureOf(Effect.flatMap(open(url, { deadline: "1 minute" }), (kv) => kv.get("a")))
+        assert.strictEqual(reason._tag, "InvalidRequest", reason.message)
+        assert.include(reason.message, "the URL of the PgClient must have the form")
+        assert.notInclude(reason.message, "secret")
+      }
+    }))
+
+  it.effect("a server without TLS, and one of another protocol, are Unavailable with what to do", () =>
+    Effect.gen(function*() {
+      const { port } = yield* PostgresServer.PostgresServer
+      const other = yield* Effect.acquireRelease(
+        Effect.callback<Net.Server>((resume) => {
+          const server = Net.createServer((socket) => {
+            socket.on("error", () => {})
+            socket.once("data", () => socket.end("HTTP/1.1 400 Bad Request\r\n\r\n"))
+          }).listen(0, "127.0.0.1", () => resume(Effect.succeed(server)))
+        }),
+        (server) => Effect.sync(() => server.close())
+      )
+      const advice: ReadonlyArray<readonly [string, string]> = [
+        [`postgres://postgres@127.0.0.1:${port}/postgres?sslmode=require`, "sslmode=disable"],
+        [`postgres://postgres@127.0.0.1:${Object(other.address()).port}/postgres`, "something other than Postgres"]
+      ]
+      for (const [url, text] of advice) {
+        const reason = yield* failureOf(Effect.flatMap(open(url, { deadline: "300 millis" }), (kv) => kv.get("a")))
+        assert.strictEqual(reason._tag, "Unavailable", reason.message)
+        assert.include(reason.message, text)
       }
     }))
 

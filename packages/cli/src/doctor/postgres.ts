@@ -8,6 +8,8 @@ import * as PgClient from "@effect/sql-pg/PgClient"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
+import * as Option from "effect/Option"
+import * as Redacted from "effect/Redacted"
 import * as Result from "effect/Result"
 import type { SqlError } from "effect/sql/SqlError"
 import { defaultTimeout, type Settings } from "../connection.ts"
@@ -16,6 +18,7 @@ import * as locking from "./locking.ts"
 import * as notifications from "./notifications.ts"
 import * as postgresSchema from "./postgresSchema.ts"
 import * as postgresSettings from "./postgresSettings.ts"
+import * as reachingPostgres from "./reachingPostgres.ts"
 
 export const findings = (settings: Settings): Effect.Effect<ReadonlyArray<Finding>> => {
   const { options: { deadline }, prefix, schema, url } = settings
@@ -35,7 +38,7 @@ const examine = Effect.fnUntraced(function*(
   const sql = yield* PgClient.PgClient
   const within = <A>(effect: Effect.Effect<A, SqlError>) => Effect.result(Effect.timeoutOption(effect, deadline))
   const [took, asked] = yield* Effect.timed(within(postgresSettings.read(sql)))
-  if (Result.isFailure(asked)) return [unreachable(shown, asked.failure)]
+  if (Result.isFailure(asked)) return [reachingPostgres.finding(shown, asked.failure)]
   if (asked.success._tag === "None") return [silent(shown)]
   const server = asked.success.value
   const found: Array<Finding> = [
@@ -52,7 +55,7 @@ const examine = Effect.fnUntraced(function*(
   }
   found.push(...postgresSettings.findings(server))
   const facts = yield* within(postgresSchema.facts(sql, schema))
-  if (Result.isFailure(facts)) return [...found, unreachable(shown, facts.failure)]
+  if (Result.isFailure(facts)) return [...found, reachingPostgres.finding(shown, facts.failure)]
   if (facts.success._tag === "None") return [...found, silent(shown)]
   found.push(yield* notifications.finding(sql, schema))
   const ofSchema = postgresSchema.finding(facts.success.value)
@@ -62,42 +65,42 @@ const examine = Effect.fnUntraced(function*(
   return [...found, ...yield* locking.findings({ ...terms, prefix, isRejected })]
 })
 
+/**
+ * Why a command could not use the store, in the words of `doctor`, if the URL or the schema is the reason; `undefined` if
+ * neither is.
+ */
+export const misconfiguration = (
+  { options: { deadline = defaultTimeout }, schema = postgresSchema.defaultSchema, shown, url }: Settings
+): Effect.Effect<string | undefined> =>
+  PgClient.PgClient.pipe(
+    Effect.flatMap((sql) => postgresSchema.facts(sql, schema)),
+    Effect.provide(PgClient.layer({ url: Redacted.make(url), maxConnections: 1 })),
+    Effect.match({
+      onFailure: (error) => reachingPostgres.finding(shown, error),
+      onSuccess: postgresSchema.finding
+    }),
+    Effect.timeoutOption(deadline),
+    Effect.map(Option.getOrUndefined),
+    Effect.map((found) =>
+      found !== undefined && misconfigurations.has(found.code) ? `${found.message}. ${found.advice}` : undefined
+    )
+  )
+
+const misconfigurations: ReadonlySet<string> = new Set([
+  "configuration",
+  "no-database",
+  "no-schema",
+  "foreign-schema",
+  "old-schema",
+  "new-schema"
+])
+
 const silent = (shown: string): Finding =>
   problem(
     "endpoint-unreachable",
     `${shown} does not respond in time`,
     "Is the address right? Does a firewall or a network policy drop the packets?"
   )
-
-/** Why the server could not be used. A code of five characters is the server's own. */
-const unreachable = (shown: string, { reason }: SqlError): Finding => {
-  const cause: unknown = reason.cause
-  const code = typeof cause === "object" && cause !== null && "code" in cause ? String(cause.code) : ""
-  const message = cause instanceof Error ? cause.message : reason.message ?? ""
-  if (reason._tag === "AuthenticationError" || code.startsWith("28")) {
-    return problem(
-      "credentials-wrong",
-      `${shown} rejects the user, the password, or connections from this machine: ${message}`,
-      "Correct user and password in the URL. An administrator sees in pg_hba.conf who may connect from where."
-    )
-  }
-  if (code === "3D000") {
-    return problem("no-database", `${shown} has no such database: ${message}`, "Correct the end of the URL: /database.")
-  }
-  if (code === "53300") {
-    return problem(
-      "too-many-connections",
-      `${shown} has no connection left: ${message}`,
-      "Raise max_connections or the limit of the role or database, or give programs smaller pools (maxConnections)."
-    )
-  }
-  return problem(
-    code === "ECONNREFUSED" ? "connection-refused" : "endpoint-unreachable",
-    `${shown} cannot be connected to: ${message}`,
-    "Does the server run, and listen at this address and port (listen_addresses; 5432)? If it demands TLS, add " +
-      "?sslmode=require to the URL."
-  )
-}
 
 const terms: locking.Terms = {
   readable: ok("read", "the store can be read"),

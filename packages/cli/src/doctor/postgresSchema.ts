@@ -3,11 +3,9 @@
  * role, and has a version that this program can use.
  */
 import * as PostgresSchema from "@effect-kv/postgres/PostgresSchema"
-import * as PgClient from "@effect/sql-pg/PgClient"
-import type * as Duration from "effect/Duration"
+import type * as PgClient from "@effect/sql-pg/PgClient"
 import * as Effect from "effect/Effect"
 import * as Option from "effect/Option"
-import * as Redacted from "effect/Redacted"
 import type { SqlError } from "effect/sql/SqlError"
 import { type Finding, ok, problem, warning } from "./finding.ts"
 
@@ -18,6 +16,7 @@ export const defaultSchema = "effect_kv"
 interface Catalog {
   readonly role: string
   readonly database: string
+  readonly is_standby: boolean
   readonly exists: boolean
   readonly has_store: boolean
   /** An object in the schema, if there is any. */
@@ -53,7 +52,8 @@ const catalog = (sql: PgClient.PgClient, schema: string): Effect.Effect<Catalog,
               and p.pronargs = 0 and p.prorettype = 'integer'::regtype
           )
       )
-      select current_user::text as role, current_database()::text as database, n.oid is not null as exists,
+      select current_user::text as role, current_database()::text as database, pg_is_in_recovery() as is_standby,
+        n.oid is not null as exists,
         exists (select from store s where s.nspname = ${schema}) as has_store,
         coalesce(
           (select c.relname::text from pg_catalog.pg_class c where c.relnamespace = n.oid limit 1),
@@ -127,6 +127,13 @@ const missing = (facts: Facts): Finding => {
   const what = exists
     ? `the schema ${name} has no store`
     : `the database ${JSON.stringify(database)} has no schema ${name}`
+  if (facts.is_standby) {
+    return problem(
+      "no-schema",
+      `${what}, and the server is a standby, which takes no writes`,
+      "Name the primary in the URL."
+    )
+  }
   const another = `If your programs use another schema, name it with --schema (KV_SCHEMA).${storesOf(facts)}`
   return (exists ? may_create && may_use : may_create_schema)
     ? warning(
@@ -182,25 +189,3 @@ const storesOf = ({ stores }: Facts): string =>
 const scriptOf = ({ schema }: Facts): string => `PostgresSchema.script(${JSON.stringify(schema)})`
 
 const identifier = (name: string): string => `"${name.replaceAll("\"", "\"\"")}"`
-
-/**
- * Why a command could not use the schema of the settings, and what to do, in the words of `doctor`; `undefined` if the
- * schema is not the reason.
- */
-export const reasonOf = ({ deadline, schema = defaultSchema, url }: {
-  readonly url: string
-  readonly schema: string | undefined
-  readonly deadline: Duration.Input
-}): Effect.Effect<string | undefined> =>
-  PgClient.PgClient.pipe(
-    Effect.flatMap((sql) => facts(sql, schema)),
-    Effect.provide(PgClient.layer({ url: Redacted.make(url), maxConnections: 1 })),
-    Effect.timeout(deadline),
-    Effect.match({
-      onFailure: () => undefined,
-      onSuccess: (found) => {
-        const { advice, code, message } = finding(found)
-        return code.endsWith("-schema") ? `${message}. ${advice}` : undefined
-      }
-    })
-  )

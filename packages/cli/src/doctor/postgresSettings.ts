@@ -25,6 +25,7 @@ const names = [
   "autovacuum",
   "default_transaction_isolation",
   "fsync",
+  "idle_session_timeout",
   "statement_timeout",
   "synchronous_commit",
   "synchronous_standby_names",
@@ -73,6 +74,7 @@ export const findings = (server: Server): ReadonlyArray<Finding> => [
   ...replication(server),
   ...deadClients(server),
   ...statementTimes(server),
+  ...idleTimes(server),
   ...upkeep(server),
   ...connections(server)
 ]
@@ -172,6 +174,21 @@ const statementTimes = ({ settings }: Server): ReadonlyArray<Finding> =>
       )
     ]
   })
+
+/** How long, in milliseconds, a connection that listens should live. */
+const leastIdle = 60_000
+
+const idleTimes = ({ settings }: Server): ReadonlyArray<Finding> => {
+  const millis = Number(settings["idle_session_timeout"] ?? 0)
+  return millis === 0 || millis >= leastIdle ? [] : [
+    warning(
+      "short-timeout",
+      `idle_session_timeout is ${millis} ms: it ends the connection that listens for notifications, and an event after ` +
+        "that is late",
+      "Set it to a minute or more, at least for the role of the programs: alter role ... set idle_session_timeout = 0."
+    )
+  ]
+}
 
 const upkeep = ({ settings }: Server): ReadonlyArray<Finding> => [
   ...settings["autovacuum"] !== "off" ? [] : [

@@ -8,6 +8,7 @@ import * as Effect from "effect/Effect"
 import * as Fiber from "effect/Fiber"
 import type { SqlError } from "effect/sql/SqlError"
 import type { Settings } from "./options.ts"
+import { primaryOnly } from "./schema/epochs.ts"
 import { identifier, literal, ofItsOwn } from "./schema/names.ts"
 import { foreignState, isStore, script, scriptOf } from "./schema/script.ts"
 import { version } from "./schema/version.ts"
@@ -117,33 +118,28 @@ const runScript = (pg: PgClient.PgClient, schema: string): Effect.Effect<void, S
 
 const foreign = (name: string): string => `the schema ${name} belongs to another program; ${ofItsOwn}`
 
-/** Fails with what the database has instead of the store. */
+/** Fails with what the database has instead of the store. A standby may not have it yet, so it fails as for a write. */
 const absent = (pg: PgClient.PgClient, schema: string): Effect.Effect<never, Failure> =>
-  Effect.flatMap(
-    Effect.scoped(Effect.flatMap(
-      pg.reserve,
-      (connection) =>
-        connection.executeValuesUnprepared(
-          `select current_database()::text,
-            exists (select from pg_catalog.pg_namespace n where n.nspname = ${literal(schema)}),
-            (select string_agg(quote_ident(n.nspname), ', ' order by n.nspname) from pg_catalog.pg_namespace n
-             where ${isStore})`,
-          []
-        )
-    )),
-    ([row]) => {
-      const [database, exists, stores] = row as unknown as readonly [string, boolean, string | null]
-      const what = exists
-        ? `the schema ${identifier(schema)} has no store`
-        : `the database ${identifier(database)} has no schema ${identifier(schema)}`
-      return refuse(
-        `${what}${
-          stores === null ? "" : ` (there are stores in: ${stores})`
-        }: correct the option schema, run the text of ` +
-          `${scriptOf(schema)}, or leave out migrate: false`
-      )
-    }
-  )
+  Effect.scoped(Effect.gen(function*() {
+    const connection = yield* pg.reserve
+    yield* leavingStandby(connection)(connection.executeUnprepared(primaryOnly, [], undefined))
+    const [row] = yield* connection.executeValuesUnprepared(
+      `select current_database()::text,
+        exists (select from pg_catalog.pg_namespace n where n.nspname = ${literal(schema)}),
+        (select string_agg(quote_ident(n.nspname), ', ' order by n.nspname) from pg_catalog.pg_namespace n where ${isStore})`,
+      []
+    )
+    const [database, exists, stores] = row as unknown as readonly [string, boolean, string | null]
+    const what = exists
+      ? `the schema ${identifier(schema)} has no store`
+      : `the database ${identifier(database)} has no schema ${identifier(schema)}`
+    return yield* refuse(
+      `${what}${
+        stores === null ? "" : ` (there are stores in: ${stores})`
+      }: correct the option schema, run the text of ` +
+        `${scriptOf(schema)}, or leave out migrate: false`
+    )
+  }))
 
 const tooOld = (schema: string, found: number): string =>
   `the schema ${identifier(schema)} has version ${found}, but this client needs version ${version}: run the text of ` +

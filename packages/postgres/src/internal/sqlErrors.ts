@@ -47,8 +47,28 @@ export const isTransient = (error: SqlError): boolean => {
 const isInvalidUrl = ({ reason: { cause } }: SqlError): boolean =>
   cause instanceof Error && (
     "code" in cause && cause.code === "ERR_INVALID_URL" ||
-    "hostname" in cause && typeof cause.hostname === "string" && cause.hostname.includes(",")
+    "hostname" in cause && typeof cause.hostname === "string" && cause.hostname.includes(",") ||
+    notConnecting.test(cause.message)
   )
+
+/** What the client says of options with which it does not connect at all. */
+const notConnecting =
+  /^(No username configured|Unsupported connection URL protocol|Invalid (percent-encoding|port|connect_timeout) |Unrecognized sslmode )/
+
+/** What to do about a server with which no session can be started, by what the client says. */
+const howToStart: ReadonlyArray<readonly [RegExp, string]> = [
+  [/requested password authentication/, "the PgClient has no password"],
+  [/does not support TLS/, "set sslmode=disable in the URL of the PgClient, or switch on ssl on the server"],
+  [
+    /Failed to parse server response|Protocol desync|Invalid SSLRequest response/,
+    "the PgClient is connected to something other than Postgres: correct its host and port"
+  ]
+]
+
+const adviceOfStart = (error: SqlError): string | undefined =>
+  stateOf(error) === undefined
+    ? howToStart.find(([matches]) => matches.test(`${error.reason.message} ${textOf(error)}`))?.[1]
+    : undefined
 
 const howToName =
   "the URL of the PgClient must have the form postgres://user:password@host:port/database, with one host: that of the primary"
@@ -80,7 +100,7 @@ export const reasonOf = (error: SqlError, advice?: string): KvError.Reason => {
       ? howToConnect
       : isInvalidUrl(error)
       ? howToName
-      : undefined)
+      : adviceOfStart(error))
   const message = more === undefined ? describe(error) : `${describe(error)}; ${more}`
   const state = stateOf(error)
   if (error.reason._tag === "AuthenticationError" || state?.startsWith("28") === true) {
@@ -98,7 +118,9 @@ export const fail = (error: SqlError, advice?: string): Effect.Effect<never, KvE
 
 export const describe = (error: SqlError): string => {
   const state = stateOf(error)
-  const cause = error.reason.cause
-  const text = cause instanceof Error ? cause.message : error.reason.message ?? error.message
+  const text = textOf(error)
   return state === undefined ? `Postgres: ${text}` : `Postgres: ${text} (SQLSTATE ${state})`
 }
+
+const textOf = ({ message, reason }: SqlError): string =>
+  reason.cause instanceof Error ? reason.cause.message : reason.message ?? message

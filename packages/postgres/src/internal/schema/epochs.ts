@@ -63,6 +63,11 @@ export const lockForWrite = (
 /** What a server that only reads reports: the code that Postgres itself uses for a write to it. */
 export const readOnly = "25006"
 
+/** Fails on a standby, as a write would. */
+export const primaryOnly = `do $$ begin
+  if pg_is_in_recovery() then raise exception 'the server is a standby' using errcode = '${readOnly}'; end if;
+end $$`
+
 export const epochTables = (schema: string): string => `
 -- With a default that is not constant, the column would rewrite the table, and reads that wait for the upgrade would find
 -- it empty.

@@ -153,8 +153,14 @@ layer(database.pipe(Layer.provideMerge(PostgresServer.layer())), { excludeTestSe
           Effect.provide(context)
         ))
         assert.include(outside.message, "withTransaction")
-        const unlocked = yield* Effect.flip(sql.withTransaction(Effect.provide(PostgresStore.fence, context)))
-        assert.include(unlocked.message, "lock")
+        const fenced = sql.withTransaction(PostgresStore.fence)
+        const unlocked = yield* Effect.flip(Effect.provide(fenced, context))
+        assert.include(unlocked.message, "DistLock.fenced(lock)")
+        yield* Effect.gen(function*() {
+          const lock = yield* DistLock.acquire("billing")
+          assert.include((yield* Effect.flip(fenced)).message, "DistLock.fenced(lock)")
+          yield* DistLock.fenced(lock)(fenced)
+        }).pipe(Effect.scoped, Effect.provide(context))
       }))
   }
 )

@@ -22,7 +22,10 @@ export const make = (to: Connection, kv: Kv.Kv): Effect.Effect<void, KvError.KvE
   return Effect.gen(function*() {
     const fences = (yield* Fence.Current).filter((fence) => fence.client === client)
     if (fences.length === 0) {
-      return yield* invalid("the fiber holds no lock of this store; call it inside the lock's body")
+      return yield* invalid(
+        "the fiber holds no lock of this store; call it inside the lock's body, or for a lock of DistLock.acquire inside " +
+          "DistLock.fenced(lock)"
+      )
     }
     if (Option.isNone(yield* Effect.serviceOption(to.pg.transactionService))) {
       return yield* invalid(

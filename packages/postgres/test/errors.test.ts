@@ -117,11 +117,21 @@ layer(PostgresServer.layer(), { excludeTestServices: true, timeout: "1 minute" }
       assert.match(reason.message, /needs PostgreSQL 15 or later, and this server is PostgreSQL \d+/)
     }))
 
-  it.effect("a connection that the server ended, also for transaction_timeout, leaves open whether a write was applied", () =>
+  it.effect("a connection that the server or a pooler ended, for whatever reason, leaves open whether a write was applied", () =>
     Effect.sync(() => {
-      for (const [code, mayBeApplied] of [["25P04", true], ["57P01", true], ["40001", false]] as const) {
+      const ofServer = { severity: "FATAL", severityUnlocalized: "FATAL" }
+      const ofPooler = { severity: "ERROR" }
+      const outcomes = [
+        ["25P04", ofServer, true],
+        ["57P01", ofServer, true],
+        ["40001", ofServer, false],
+        ["58030", ofServer, false],
+        ["58000", ofPooler, true],
+        ["XX000", ofPooler, true]
+      ] as const
+      for (const [code, fields, mayBeApplied] of outcomes) {
         const error = new SqlError({
-          reason: new UnknownError({ cause: Object.assign(new Error("ended"), { code, severity: "FATAL" }) })
+          reason: new UnknownError({ cause: Object.assign(new Error("ended"), { code, ...fields }) })
         })
         assert.strictEqual(sqlErrors.mayBeApplied(error), mayBeApplied, code)
         assert.strictEqual(sqlErrors.reasonOf(error)._tag, "Unavailable", code)

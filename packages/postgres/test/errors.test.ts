@@ -9,6 +9,7 @@ import * as PostgresLayer from "@effect-kv/postgres/PostgresLayer"
 import * as PostgresSchema from "@effect-kv/postgres/PostgresSchema"
 import { PostgresServer } from "@effect-kv/test-suite/verification"
 import * as PgClient from "@effect/sql-pg/PgClient"
+import * as PgTypes from "@effect/sql-pg/PgTypes"
 import { assert, layer } from "@effect/vitest"
 import * as Config from "effect/Config"
 import * as ConfigProvider from "effect/ConfigProvider"
@@ -18,6 +19,7 @@ import * as Fiber from "effect/Fiber"
 import * as Layer from "effect/Layer"
 import * as Option from "effect/Option"
 import * as Redacted from "effect/Redacted"
+import * as Result from "effect/Result"
 import { SqlError, UnknownError } from "effect/sql/SqlError"
 import { oldestServer } from "../src/internal/schema/script.ts"
 import * as sqlErrors from "../src/internal/sqlErrors.ts"
@@ -175,6 +177,36 @@ layer(PostgresServer.layer(), { excludeTestServices: true, timeout: "1 minute" }
         assert.strictEqual(reason._tag, "InvalidRequest")
         assert.notInclude(reason.message, "secret")
       }
+    }))
+
+  it.effect("a client that encodes or decodes the store's types in its own way is an InvalidRequest, also that of a replica", () =>
+    Effect.gen(function*() {
+      const { url } = yield* PostgresServer.PostgresServer
+      const types = PgTypes.makeRegistry()
+      types.register<number>(PgTypes.OID.int8, {
+        encode: (value) => PgTypes.encode(BigInt(value), PgTypes.OID.int8),
+        decode: (bytes) => Result.map(PgTypes.decode(bytes, PgTypes.OID.int8, 1), Number)
+      })
+      types.register<unknown>(PgTypes.OID.jsonb, {
+        encode: () => PgTypes.encode({}, PgTypes.OID.jsonb),
+        decode: () => Result.succeed({})
+      })
+      // What the store does not use may be replaced.
+      const unused = PgTypes.makeRegistry()
+      unused.register(PgTypes.OID.numeric, {
+        encode: (value: number) => PgTypes.encode(`${value}`, PgTypes.OID.numeric),
+        decode: (bytes) => Result.map(PgTypes.decode(bytes, PgTypes.OID.numeric, 1), Number)
+      })
+      const strange = PgClient.layer({ url: Redacted.make(url), types })
+      const usual = PgClient.layer({ url: Redacted.make(url), types: unused })
+      const opened = (database: typeof usual, options?: PostgresLayer.Options) =>
+        Layer.build(Layer.provide(PostgresLayer.layer(options), database))
+      for (const layer of [opened(strange), opened(usual, { replica: strange })]) {
+        const error = yield* Effect.flip(layer)
+        assert.strictEqual(error.reason._tag, "InvalidRequest")
+        assert.include(error.message, "int8, jsonb")
+      }
+      yield* opened(usual, { replica: usual })
     }))
 
   it.effect("a store is opened by a configured URL, and two schemas are two stores", () =>

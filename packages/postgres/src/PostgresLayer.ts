@@ -16,6 +16,7 @@ import * as Redacted from "effect/Redacted"
 import type * as Scope from "effect/Scope"
 import type * as SqlClient from "effect/sql/SqlClient"
 import * as backend from "./internal/backend.ts"
+import * as codecs from "./internal/codecs.ts"
 import * as connection from "./internal/connection.ts"
 import * as health from "./internal/health.ts"
 import type { BatchingOptions, HistoryOptions, Options } from "./internal/options.ts"
@@ -126,6 +127,7 @@ const build = Effect.fnUntraced(function*(
   checked: settings.Settings
 ): Effect.fn.Return<Context.Context<Kv.Kv | PostgresStore>, KvError.KvError, Scope.Scope | PgClient.PgClient> {
   const pg = yield* PgClient.PgClient
+  yield* codecs.check(pg)
   const to = yield* connection.make(pg, checked)
   const kv = yield* backend.make(to, yield* replicaOf(to, checked))
   const labels = labelsOf(checked, serverAddress.database(pg.config))
@@ -148,7 +150,9 @@ const replicaOf = Effect.fnUntraced(function*(
 ): Effect.fn.Return<replicas.Replica | undefined, KvError.KvError, Scope.Scope> {
   if (replica === undefined) return undefined
   const context = yield* Effect.mapError(Layer.build(replica), (error) => KvError.make(sqlErrors.reasonOf(error)))
-  return yield* replicas.make(to, Context.get(context, PgClient.PgClient))
+  const pg = Context.get(context, PgClient.PgClient)
+  yield* codecs.check(pg)
+  return yield* replicas.make(to, pg)
 })
 
 const labelsOf = (

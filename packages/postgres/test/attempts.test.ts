@@ -108,7 +108,8 @@ const randomRun = Effect.fnUntraced(function*(seed: number) {
   const below = generator(seed)
   const size = 1 + below(4)
   const { free, pg, state } = pool(size, below)
-  const attempts = new Attempts(pg, Effect.runForkWith(yield* Effect.context<never>()))
+  let foundClosed = 0
+  const attempts = new Attempts(pg, Effect.runForkWith(yield* Effect.context<never>()), () => foundClosed++)
   const turns = Math.max(1, size - Math.min(3, Math.floor(size / 2)))
   const counts = { waited: 0, failed: 0, late: 0, calls: 0 }
   const results = { Failed: 0, Late: 0 }
@@ -191,6 +192,7 @@ const randomRun = Effect.fnUntraced(function*(seed: number) {
       }))
     yield* Effect.all(all, { concurrency: "unbounded" })
   }
+  assert.strictEqual(foundClosed, 0)
   assert.strictEqual(counts.failed, results.Failed)
   assert.strictEqual(counts.late, results.Late)
   assert.isAtMost(counts.waited, counts.calls)

@@ -9,6 +9,7 @@ import * as PostgresLayer from "@effect-kv/postgres/PostgresLayer"
 import * as PostgresSchema from "@effect-kv/postgres/PostgresSchema"
 import { PostgresServer } from "@effect-kv/test-suite/verification"
 import * as PgClient from "@effect/sql-pg/PgClient"
+import * as PgTypes from "@effect/sql-pg/PgTypes"
 import { assert, layer } from "@effect/vitest"
 import * as Config from "effect/Config"
 import * as ConfigProvider from "effect/ConfigProvider"
@@ -18,6 +19,7 @@ import * as Fiber from "effect/Fiber"
 import * as Layer from "effect/Layer"
 import * as Option from "effect/Option"
 import * as Redacted from "effect/Redacted"
+import * as Result from "effect/Result"
 import { SqlError, UnknownError } from "effect/sql/SqlError"
 import * as Net from "node:net"
 import { oldestServer } from "../src/internal/schema/script.ts"
@@ -172,11 +174,21 @@ layer(PostgresServer.layer(), { excludeTestServices: true, timeout: "1 minute" }
       assert.match(reason.message, /needs PostgreSQL 15 or later, and this server is PostgreSQL \d+/)
     }))
 
-  it.effect("a connection that the server ended, also for transaction_timeout, leaves open whether a write was applied", () =>
+  it.effect("a connection that the server or a pooler ended, for whatever reason, leaves open whether a write was applied", () =>
     Effect.sync(() => {
-      for (const [code, mayBeApplied] of [["25P04", true], ["57P01", true], ["40001", false]] as const) {
+      const ofServer = { severity: "FATAL", severityUnlocalized: "FATAL" }
+      const ofPooler = { severity: "ERROR" }
+      const outcomes = [
+        ["25P04", ofServer, true],
+        ["57P01", ofServer, true],
+        ["40001", ofServer, false],
+        ["58030", ofServer, false],
+        ["58000", ofPooler, true],
+        ["XX000", ofPooler, true]
+      ] as const
+      for (const [code, fields, mayBeApplied] of outcomes) {
         const error = new SqlError({
-          reason: new UnknownError({ cause: Object.assign(new Error("ended"), { code, severity: "FATAL" }) })
+          reason: new UnknownError({ cause: Object.assign(new Error("ended"), { code, ...fields }) })
         })
         assert.strictEqual(sqlErrors.mayBeApplied(error), mayBeApplied, code)
         assert.strictEqual(sqlErrors.reasonOf(error)._tag, "Unavailable", code)
@@ -243,6 +255,36 @@ layer(PostgresServer.layer(), { excludeTestServices: true, timeout: "1 minute" }
       assert.include(missing.message, "the database \"postgres\" has no schema \"order\" (there are stores in: ")
       assert.match(missing.message, /\(.*"Orders".*\)/)
       assert.include((yield* reason("hollow")).message, "the schema \"hollow\" has no store (there are stores in: ")
+    }))
+
+  it.effect("a client that encodes or decodes the store's types in its own way is an InvalidRequest, also that of a replica", () =>
+    Effect.gen(function*() {
+      const { url } = yield* PostgresServer.PostgresServer
+      const types = PgTypes.makeRegistry()
+      types.register<number>(PgTypes.OID.int8, {
+        encode: (value) => PgTypes.encode(BigInt(value), PgTypes.OID.int8),
+        decode: (bytes) => Result.map(PgTypes.decode(bytes, PgTypes.OID.int8, 1), Number)
+      })
+      types.register<unknown>(PgTypes.OID.jsonb, {
+        encode: () => PgTypes.encode({}, PgTypes.OID.jsonb),
+        decode: () => Result.succeed({})
+      })
+      // What the store does not use may be replaced.
+      const unused = PgTypes.makeRegistry()
+      unused.register(PgTypes.OID.numeric, {
+        encode: (value: number) => PgTypes.encode(`${value}`, PgTypes.OID.numeric),
+        decode: (bytes) => Result.map(PgTypes.decode(bytes, PgTypes.OID.numeric, 1), Number)
+      })
+      const strange = PgClient.layer({ url: Redacted.make(url), types })
+      const usual = PgClient.layer({ url: Redacted.make(url), types: unused })
+      const opened = (database: typeof usual, options?: PostgresLayer.Options) =>
+        Layer.build(Layer.provide(PostgresLayer.layer(options), database))
+      for (const layer of [opened(strange), opened(usual, { replica: strange })]) {
+        const error = yield* Effect.flip(layer)
+        assert.strictEqual(error.reason._tag, "InvalidRequest")
+        assert.include(error.message, "int8, jsonb")
+      }
+      yield* opened(usual, { replica: usual })
     }))
 
   it.effect("a store is opened by a configured URL, and two schemas are two stores", () =>

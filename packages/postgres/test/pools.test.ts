@@ -3,6 +3,7 @@
  */
 import * as Deadline from "@effect-kv/core/Deadline"
 import * as DistLock from "@effect-kv/core/DistLock"
+import * as KeyRange from "@effect-kv/core/KeyRange"
 import * as Kv from "@effect-kv/core/Kv"
 import * as PostgresStore from "@effect-kv/postgres/PostgresStore"
 import { PostgresServer } from "@effect-kv/test-suite/verification"
@@ -11,11 +12,14 @@ import { assert, layer } from "@effect/vitest"
 import * as Context from "effect/Context"
 import * as Deferred from "effect/Deferred"
 import * as Effect from "effect/Effect"
+import * as Exit from "effect/Exit"
 import * as Fiber from "effect/Fiber"
 import * as Layer from "effect/Layer"
 import * as Logger from "effect/Logger"
 import * as Option from "effect/Option"
 import * as Redacted from "effect/Redacted"
+import * as Scope from "effect/Scope"
+import * as Stream from "effect/Stream"
 import { connect } from "./support/store.ts"
 
 /** An application with a pool of that size, and the store on it. */
@@ -103,5 +107,28 @@ layer(PostgresServer.layer(), { excludeTestServices: true, timeout: "1 minute" }
       yield* contend([client, other])
       yield* Deferred.succeed(end, undefined)
       yield* Fiber.join(transaction)
+    }))
+
+  it.effect("a pool that closes before the layer closes the client: calls, locks and watches fail with Closed", () =>
+    Effect.gen(function*() {
+      const { url } = yield* PostgresServer.PostgresServer
+      const scope = yield* Scope.make()
+      const database = yield* Scope.provide(
+        Layer.build(Layer.fresh(PgClient.layer({ url: Redacted.make(url) }))),
+        scope
+      )
+      const client = yield* Effect.provideContext(connect(), database)
+      const kv = Context.get(client, Kv.Kv)
+      yield* kv.put("open", "1")
+      const watch = yield* Effect.forkChild(Effect.flip(Stream.runDrain(kv.watch(KeyRange.all))))
+      yield* Scope.close(scope, Exit.void)
+      const lock = DistLock.withDistLock(Effect.void, "of a closed pool")
+      const errors = [
+        yield* Effect.flip(kv.get("open")),
+        yield* Effect.flip(kv.put("open", "2")),
+        yield* Effect.flip(Effect.provideContext(lock, client)),
+        yield* Fiber.join(watch)
+      ]
+      for (const error of errors) assert.include(`${error}`, "Closed")
     }))
 })

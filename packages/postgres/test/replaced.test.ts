@@ -50,6 +50,13 @@ const restoreAll = Effect.fnUntraced(function*(schema: string) {
 const restoreRows = (schema: string) =>
   Effect.andThen(onEach((table) => `truncate ${identifier(schema)}.${table}`), copyRows(schema))
 
+/** Like a dump that switches triggers off while its rows are inserted. */
+const restoreAsReplica = (schema: string) =>
+  Effect.flatMap(
+    PgClient.PgClient,
+    (sql) => Effect.andThen(sql`set local session_replication_role = replica`, restoreRows(schema))
+  )
+
 /** Takes the store back to a revision. */
 const goBack = (revision: bigint) =>
   Effect.flatMap(PgClient.PgClient, (sql) =>
@@ -104,7 +111,12 @@ layer(database.pipe(Layer.provideMerge(PostgresServer.layer())), { excludeTestSe
         assert.deepStrictEqual(yield* next.get("chance/place"), Option.some("next"))
       }))
 
-    for (const [what, restore] of [["whole", restoreAll], ["without its schema", restoreRows]] as const) {
+    const restorations = [
+      ["whole", restoreAll],
+      ["without its schema", restoreRows],
+      ["without its schema and triggers", restoreAsReplica]
+    ] as const
+    for (const [what, restore] of restorations) {
       it.effect(`is noticed if a dump was restored ${what}, and has passed the revision that the client has seen`, () =>
         Effect.gen(function*() {
           const schema = `restored ${what}`

@@ -90,6 +90,30 @@ layer(recorded.pipe(Layer.provideMerge(PostgresServer.layer())), { excludeTestSe
         assert.strictEqual(yield* transactions("at_once"), 1)
       }))
 
+    for (const isolation of ["read committed", "repeatable read", "serializable"]) {
+      it.effect(`processes that wait for another one to create it find it, in ${isolation}`, () =>
+        Effect.gen(function*() {
+          const { url } = yield* PostgresServer.PostgresServer
+          const sql = yield* PgClient.PgClient
+          const schema = `waited_in_${isolation.replace(" ", "_")}`
+          const session = { application_name: schema, default_transaction_isolation: isolation }
+          const pool = PgClient.layer({ url: Redacted.make(url), startupParameters: session })
+          const kvs = yield* Effect.forEach([1, 2, 3], () =>
+            Effect.map(
+              Layer.build(Layer.fresh(PostgresLayer.layer({ schema }).pipe(Layer.provide(pool)))),
+              Context.get(Kv.Kv)
+            ))
+          const release = yield* holding(sql, "select pg_advisory_xact_lock(hashtextextended('effect-kv schema', 0))")
+          const puts = yield* Effect.forEach(kvs, (kv, i) => Effect.forkChild(put(kv, i)))
+          yield* untilRows(sql`
+            select count(*) from pg_stat_activity where application_name = ${schema} and wait_event = 'advisory'
+            having count(*) = 3`)
+          yield* release
+          yield* Effect.forEach(puts, Fiber.join)
+          assert.strictEqual(yield* transactions(schema), 1)
+        }))
+    }
+
     it.effect("eight processes that start at once upgrade version 1 once, while clients of version 1 work", () =>
       Effect.gen(function*() {
         const sql = yield* PgClient.PgClient

@@ -5,6 +5,7 @@
 import type * as KvError from "@effect-kv/core/KvError"
 import * as SendControl from "@effect-kv/core/SendControl"
 import type * as PgClient from "@effect/sql-pg/PgClient"
+import * as Cause from "effect/Cause"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import * as Fiber from "effect/Fiber"
@@ -45,6 +46,8 @@ interface Shared {
   readonly reservations: Reservations
   /** The attempts that have not ended, also those that no caller waits for any more. */
   readonly attempts: Set<Attempt>
+  /** Called when a query found that the pool is closed. */
+  readonly onPoolClosed: () => void
   isOpen: boolean
 }
 
@@ -52,10 +55,11 @@ export class Attempts {
   readonly #pg: PgClient.PgClient
   readonly #shared: Shared
 
-  constructor(pg: PgClient.PgClient, run: Run) {
+  constructor(pg: PgClient.PgClient, run: Run, onPoolClosed: () => void) {
     this.#pg = pg
     this.#shared = {
       run,
+      onPoolClosed,
       turns: new Turns(ordinaryStatements(pg)),
       reservations: new Reservations(pg, run),
       attempts: new Set(),
@@ -230,6 +234,11 @@ class Attempt implements Holder {
     if (failure !== undefined) return this.#settle({ _tag: "Failed", error: failure.error, sent: this.#wasSent })
     if (!this.#shared.isOpen) return this.close()
     if (this.#isSettled) return
+    // Nothing else interrupts the query of an attempt that was not given up.
+    if (Cause.hasInterruptsOnly(exit.cause)) {
+      this.close()
+      return this.#shared.onPoolClosed()
+    }
     this.#stop()
     this.#resume(Effect.failCause(exit.cause as never))
   }

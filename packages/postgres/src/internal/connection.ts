@@ -57,7 +57,7 @@ export class Connection {
     this.server = serverAddress.of(pg.config)
     this.metrics = settings.meter === undefined ? undefined : new RequestMetrics(settings.meter, this.server)
     this.#schemaUse = new SchemaUse(pg, settings, run)
-    this.#inFlight = new Attempts(pg, run)
+    this.#inFlight = new Attempts(pg, run, () => this.close())
   }
 
   /** Whether the pool has a connection to listen with: the only one would not be free for calls any more. */

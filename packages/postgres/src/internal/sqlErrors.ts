@@ -22,11 +22,17 @@ export const stateOf = (error: SqlError): string | undefined => {
 /**
  * Whether the server may have executed a statement that failed like this. It rolls back a statement if it reports an error. But
  * a shutdown, a cancellation or the end of a transaction's time may also arrive after the commit and before the response.
+ * So may the error of a pooler that has lost its connection to the server, which has any code.
  */
 export const mayBeApplied = (error: SqlError): boolean => {
   const state = stateOf(error)
-  return state === undefined || state.startsWith("08") || state.startsWith("57") || state === transactionTimeout
+  return state === undefined || state.startsWith("08") || state.startsWith("57") || state === transactionTimeout ||
+    !isOfServer(error)
 }
+
+/** Whether Postgres itself reported the error: it adds the untranslated severity, and poolers do not. */
+const isOfServer = ({ reason: { cause } }: SqlError): boolean =>
+  typeof cause === "object" && cause !== null && "severityUnlocalized" in cause
 
 /** The server ended the connection, because the transaction took too long. */
 const transactionTimeout = "25P04"

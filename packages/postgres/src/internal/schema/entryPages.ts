@@ -13,6 +13,6 @@ const rows = 32 * 5
 export const entryPages = (schema: string): string => `
 alter table ${schema}.entry set (vacuum_truncate = off);
 insert into ${schema}.entry (key, value, create_revision, mod_revision, version, lease)
-select '\\xff', decode(repeat('00', 900), 'hex'), 0, 0, 0, 0 from generate_series(1, ${rows});
-delete from ${schema}.entry x where substring(x.key from 1 for 1024) = '\\xff';
+select decode('ff', 'hex'), decode(repeat('00', 900), 'hex'), 0, 0, 0, 0 from generate_series(1, ${rows});
+delete from ${schema}.entry x where substring(x.key from 1 for 1024) = decode('ff', 'hex');
 `

@@ -104,7 +104,8 @@ end $grants$;
 `
 
 export const epochFunctions = (schema: string): string => `
--- A restored dump writes the row of the store: the next write begins an epoch.
+-- A restored dump writes the row of the store: the next write begins an epoch. Some dumps switch triggers off, by
+-- session_replication_role, except those that are always enabled.
 create or replace function ${schema}.restored() returns trigger
 language plpgsql as $fn$
 begin
@@ -112,6 +113,7 @@ begin
   return new;
 end $fn$;
 create or replace trigger restored before insert on ${schema}.store for each row execute function ${schema}.restored();
+alter table ${schema}.store enable always trigger restored;
 
 -- A standby lags, so it may answer only the reads that allow it. True, or an error.
 create or replace function ${schema}.primary_only() returns boolean

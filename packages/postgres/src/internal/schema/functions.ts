@@ -750,7 +750,8 @@ language plpgsql as $fn$
 begin
   ${bounded}
   update ${schema}.store set cleanable = pending, pending = compacted, rotated_at = clock_timestamp()
-  where rotated_at < clock_timestamp() - interval '10 seconds' and cleanable < compacted;
+  where (rotated_at < clock_timestamp() - interval '10 seconds' or rotated_at > clock_timestamp())
+    and cleanable < compacted;
 end $fn$;
 
 create or replace function ${schema}.compact(wanted bigint) returns table (${columns})
@@ -783,6 +784,12 @@ declare
   oldest bigint;
 begin
   if not pg_try_advisory_xact_lock(hashtextextended(${channel}, 0)) then return false; end if;
+  -- Under repeatable read the row of the store could not be updated once another writer has updated it. So the writers
+  -- wait, for less work.
+  if current_setting('transaction_isolation') <> 'read committed' then
+    perform from ${schema}.store for update;
+    most := least(most, 1000);
+  end if;
   select cleanable, cleaned into gone, done from ${schema}.store;
   if done >= gone then return false; end if;
   upto := least(gone, done + most);

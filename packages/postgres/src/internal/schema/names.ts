@@ -1,16 +1,14 @@
 /**
  * The schema's name in SQL. A `$` is written as an escape: the text of a function ends at `$fn$`.
  */
-const escaped = (quote: string, name: string): string => {
-  const doubled = name.replaceAll(quote, quote + quote)
-  return name.includes("$")
-    ? `U&${quote}${doubled.replaceAll("\\", "\\\\").replaceAll("$", "\\0024")}${quote}`
-    : `${quote}${doubled}${quote}`
+export const identifier = (name: string): string => {
+  const doubled = name.replaceAll("\"", "\"\"")
+  return name.includes("$") ? `U&"${doubled.replaceAll("\\", "\\\\").replaceAll("$", "\\0024")}"` : `"${doubled}"`
 }
 
-export const identifier = (name: string): string => escaped("\"", name)
-
-export const literal = (text: string): string => escaped("'", text)
+/** An escape string, because what a backslash means in others depends on `standard_conforming_strings`. */
+export const literal = (text: string): string =>
+  `E'${text.replaceAll("\\", "\\\\").replaceAll("'", "''").replaceAll("$", "\\044")}'`
 
 /** Why a store cannot be in the schema of this name; `undefined` if it can. */
 export const problemWith = (schema: string): string | undefined => {

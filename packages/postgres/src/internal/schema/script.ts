@@ -63,7 +63,8 @@ begin
   end if;
   if present >= ${version} then return; end if;
 
-  if not exists (select from ${found}) then create schema ${schema}; end if;
+  -- Under repeatable read a schema that was created meanwhile is not seen. The insertion into its table fails for that.
+  if not exists (select from ${found}) then create schema if not exists ${schema}; end if;
   old := array(select p.oid from pg_catalog.pg_proc p, ${found} and p.pronamespace = n.oid);
   if present = 0 then
 ${tables(schema)}

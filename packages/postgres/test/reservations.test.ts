@@ -17,7 +17,9 @@ import * as Reactivity from "effect/reactivity/Reactivity"
 import * as Redacted from "effect/Redacted"
 import * as Scope from "effect/Scope"
 import { administrator, holding, untilBlocked } from "./support/backends.ts"
+import { withoutBackground } from "./support/background.ts"
 import { connect } from "./support/store.ts"
+import { untilTrue } from "./support/until.ts"
 
 /** A client with a pool of that size, which counts how many connections are reserved, and were. */
 const client = Effect.fnUntraced(function*(
@@ -32,9 +34,10 @@ const client = Effect.fnUntraced(function*(
     count.ever++
     return Effect.addFinalizer(() => Effect.sync(() => count.now--))
   })
-  const pg: PgClient.PgClient = Object.assign((...args: Parameters<PgClient.PgClient>) => sql(...args), sql, {
+  const counted: PgClient.PgClient = Object.assign((...args: Parameters<PgClient.PgClient>) => sql(...args), sql, {
     reserve
   })
+  const pg = withoutBackground(counted)
   const scope = yield* Scope.make()
   const context = yield* connect({ batching }).pipe(
     Effect.provideService(PgClient.PgClient, pg),
@@ -45,9 +48,9 @@ const client = Effect.fnUntraced(function*(
   return { count, kv, scope, sql }
 })
 
-/** The caller resumes before the connection is released, and the sweeper uses one at times. */
+/** The caller resumes before the connection is released. */
 const untilReleased = (count: { readonly now: number }) =>
-  Effect.repeat(Effect.sleep("1 millis"), { until: () => count.now === 0 })
+  untilTrue("all connections to be released", Effect.sync(() => count.now === 0))
 
 layer(PostgresServer.layer(), { excludeTestServices: true, timeout: "1 minute" })("connections of the pool", (it) => {
   it.effect("are taken over by the next call, and released when there is none", () =>

@@ -7,7 +7,8 @@ import * as KeyRange from "@effect-kv/core/KeyRange"
 import * as Kv from "@effect-kv/core/Kv"
 import { backendOf } from "@effect-kv/core/KvInternals"
 import * as PostgresLayer from "@effect-kv/postgres/PostgresLayer"
-import { PostgresServer } from "@effect-kv/test-suite/verification"
+import { PostgresServer, TcpProxy } from "@effect-kv/test-suite/verification"
+import * as PgClient from "@effect/sql-pg/PgClient"
 import { assert, layer } from "@effect/vitest"
 import * as Context from "effect/Context"
 import * as Duration from "effect/Duration"
@@ -20,6 +21,8 @@ import * as backend from "../src/internal/backend.ts"
 import * as connection from "../src/internal/connection.ts"
 import * as options from "../src/internal/options.ts"
 import { administrator, behindProxy } from "./support/backends.ts"
+import { pool } from "./support/replication.ts"
+import { connect } from "./support/store.ts"
 import { untilTrue } from "./support/until.ts"
 
 layer(PostgresServer.layer(), { excludeTestServices: true, timeout: "1 minute" })("silent connections", (it) => {
@@ -60,6 +63,20 @@ layer(PostgresServer.layer(), { excludeTestServices: true, timeout: "1 minute" }
       assert.deepStrictEqual([next.reason._tag, next.outcome], ["DeadlineExceeded", "NotApplied"])
       assert.include(next.message, "no connection of the PgClient")
       yield* Deadline.within(kv.put("next", "1"), "20 seconds")
+    }), 60_000)
+
+  it.effect("delay the check of the schema, and do not end it", () =>
+    Effect.gen(function*() {
+      const { port } = yield* PostgresServer.PostgresServer
+      const proxy = yield* TcpProxy.make({ target: port })
+      const pg = yield* pool(proxy.port)
+      yield* pg`select 1`
+      yield* proxy.halfOpen
+      const kv = Context.get(yield* Effect.provideService(connect(), PgClient.PgClient, pg), Kv.Kv)
+      const error = yield* Effect.flip(Deadline.within(kv.get("a"), "1 second"))
+      assert.strictEqual(error.reason._tag, "DeadlineExceeded")
+      assert.include(error.message, "the schema of the store was not checked")
+      yield* Deadline.within(kv.get("a"), "20 seconds")
     }), 60_000)
 
   it.effect("are probed by TCP if the client was made from a URL", () =>

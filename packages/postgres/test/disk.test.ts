@@ -107,7 +107,7 @@ describe("a Postgres server that cannot write", () => {
           // Less than what the server's log of writes has by now, and more than the log of its messages has.
           yield* limitFiles(128 * 1024)
           yield* whileRunning(
-            untilTrue("the server to crash", hasCrashed)
+            untilTrue("the server to crash", hasCrashed, { within: "50 seconds" })
           )
           yield* server.restart
         }))

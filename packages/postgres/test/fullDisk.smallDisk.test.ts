@@ -75,7 +75,7 @@ describe("a Postgres server with a full disk", () => {
             // Until the log has used the space that it had.
             const fill = sql`select pg_logical_emit_message(false, 'filler', repeat('x', 1000000))`
             const filling = yield* Effect.forkChild(Effect.forever(Effect.ignore(fill)))
-            yield* untilTrue("the server to crash", hasCrashed)
+            yield* untilTrue("the server to crash", hasCrashed, { within: "50 seconds" })
             filling.interruptUnsafe()
             yield* server.freeDisk
             yield* server.restart

@@ -98,7 +98,7 @@ export const untilRows = (
   sql: PgClient.PgClient,
   awaited: string,
   rows: Effect.Effect<ReadonlyArray<unknown>, unknown>
-) => Effect.asVoid(until(awaited, rows, (found) => found.length > 0, processes(sql)))
+) => Effect.asVoid(until(awaited, rows, (found) => found.length > 0, { details: processes(sql) }))
 
 /** A put and a write of one key have functions of their own. */
 const likes = (name: string) =>

@@ -87,7 +87,7 @@ export const layerConfig = (
  * **Details**
  *
  * The URL is that of libpq: `postgres://user:password@host:port/database?sslmode=require`. The client has at most 10
- * connections; it is provided, too. An invalid URL fails with `InvalidRequest`, whose message does not repeat it.
+ * connections, which TCP keep-alive probes after 10 idle seconds; it is provided, too. An invalid URL fails with `InvalidRequest`, whose message does not repeat it.
  *
  * @example
  * ```ts norun
@@ -112,11 +112,14 @@ export const fromUrl = (
   const problem = urls.invalid(url)
   if (problem !== undefined) return Layer.effectContext(Check.orFail(problem).pipe(Effect.andThen(Effect.never)))
   const database = Layer.catchCause(
-    PgClient.layer({ url: Redacted.make(url) }),
+    PgClient.layer({ url: Redacted.make(url), keepAlive }),
     (cause) => Layer.effectContext(KvError.fail(urls.reasonOf(cause)))
   )
   return Layer.provideMerge(layer(options), database)
 }
+
+/** After how long an idle connection is probed, so that one that is silent is found before it is used. */
+const keepAlive = "10 seconds"
 
 const make = (
   options: Options

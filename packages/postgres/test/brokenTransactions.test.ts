@@ -21,7 +21,7 @@ const typed = Effect.catchDefect((defect: unknown) =>
 
 /** A transaction of a lock holder whose connection breaks before or after the fence. */
 const broken = Effect.fnUntraced(function*(when: "before" | "after") {
-  const { kv, pg, proxy, store } = yield* behindProxy({ connections: 5 })
+  const { kv, pg, proxy, store } = yield* behindProxy({ connections: 5, background: true })
   yield* pg`drop table if exists invoice`
   yield* pg`create table invoice (name text not null)`
   const bill = pg.withTransaction(Effect.gen(function*() {

@@ -15,7 +15,6 @@ import * as Random from "effect/Random"
 import * as Reactivity from "effect/reactivity/Reactivity"
 import * as Redacted from "effect/Redacted"
 import * as Result from "effect/Result"
-import * as Schedule from "effect/Schedule"
 import type * as Scope from "effect/Scope"
 import * as ChildProcess from "node:child_process"
 import * as Crypto from "node:crypto"
@@ -24,6 +23,7 @@ import { holding } from "./support/backends.ts"
 import { changesUpTo } from "./support/history.ts"
 import { checked, record } from "./support/recorded.ts"
 import { connect, database } from "./support/store.ts"
+import { untilTrue } from "./support/until.ts"
 
 /** Limits the size of all files that the server writes. */
 const limitFiles = Effect.fnUntraced(function*(bytes: number | "unlimited") {
@@ -107,7 +107,7 @@ describe("a Postgres server that cannot write", () => {
           // Less than what the server's log of writes has by now, and more than the log of its messages has.
           yield* limitFiles(128 * 1024)
           yield* whileRunning(
-            Effect.repeat(hasCrashed, { until: (yes) => yes, schedule: Schedule.spaced("5 millis") })
+            untilTrue("the server to crash", hasCrashed, { within: "50 seconds" })
           )
           yield* server.restart
         }))

@@ -16,8 +16,8 @@ import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
 import * as Reactivity from "effect/reactivity/Reactivity"
 import * as Redacted from "effect/Redacted"
-import * as Schedule from "effect/Schedule"
 import { connect, database } from "./support/store.ts"
+import { until } from "./support/until.ts"
 
 /** A key whose lease has become due, in a store where no client ends it. */
 const dueKey = Effect.gen(function*() {
@@ -141,7 +141,7 @@ layer(database.pipe(Layer.provideMerge(PostgresServer.layer())), { excludeTestSe
         // The rest ends later.
         yield* sql.unsafe("alter table effect_kv.lease disable trigger slow")
         const count = sql<{ readonly left: number }>`select count(*)::int as left from effect_kv.lease`
-        yield* Effect.repeat(count, { until: ([row]) => row!.left === 0, schedule: Schedule.spaced("20 millis") })
+        yield* until("all leases to end", count, ([row]) => row!.left === 0)
       }))
   }
 )

@@ -23,6 +23,7 @@ import * as Redacted from "effect/Redacted"
 import * as Result from "effect/Result"
 import { connectTo, Pair, pairLayer, pool } from "./support/replication.ts"
 import { connect } from "./support/store.ts"
+import { until } from "./support/until.ts"
 
 const kvOn = (...options: Parameters<typeof connectTo>) => Effect.map(connectTo(...options), Context.get(Kv.Kv))
 
@@ -198,7 +199,7 @@ layer(pairLayer, options)("a replica that lacks a lock, and has given its revisi
       yield* address.retarget(standby.port)
       yield* address.up
       // Its old connections are broken.
-      yield* Effect.repeat(Effect.result(sql`select 1`), { until: Result.isSuccess })
+      yield* until("a connection that works", Effect.result(sql`select 1`), Result.isSuccess)
       assert.include((yield* Effect.flip(bill("lost"))).message, "the place is lost")
       assert.deepStrictEqual(yield* onStandby`select name from invoice`, [])
       // The condition itself holds.

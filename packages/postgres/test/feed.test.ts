@@ -85,6 +85,42 @@ describe("the feed of a client, while nothing is written", () => {
     }))
 })
 
+describe("the feed of a client, when the connection of its listener is silent", () => {
+  it.effect("reads every 200 milliseconds until that connection is released, and then listens again", () =>
+    Effect.gen(function*() {
+      const { breakListener, releases, statements, taken, write } = yield* running
+      yield* releases.close
+      yield* breakListener
+      yield* adjust(50)
+      statements()
+      const revision = write("watched/a")
+      yield* adjust(200)
+      assert.deepStrictEqual(yield* eventsOf(taken), [`${revision} watched/a`])
+      yield* adjust(800)
+      assert.deepStrictEqual(statements(), Array.from({ length: 5 }, () => "changes"))
+      yield* releases.open
+      yield* adjust(200)
+      assert.deepStrictEqual(statements(), ["notify", "changes"])
+      yield* adjust(5000)
+      assert.deepStrictEqual(statements(), [])
+    }))
+
+  it.effect("delivers events if the database does not confirm the listener, which it tries again", () =>
+    Effect.gen(function*() {
+      const { breakListener, confirmations, statements, taken, write } = yield* running
+      yield* confirmations.close
+      yield* breakListener
+      yield* adjust(50)
+      const revision = write("watched/a")
+      yield* adjust(5000)
+      assert.deepStrictEqual(yield* eventsOf(taken), [`${revision} watched/a`])
+      statements()
+      yield* confirmations.open
+      yield* adjust(200)
+      assert.include(statements(), "notify")
+    }))
+})
+
 describe("the feed of a client, when notifications are wrong", () => {
   it.effect("delivers an event whose notification was lost once the revision is reported, at most 5 s after a read", () =>
     Effect.gen(function*() {

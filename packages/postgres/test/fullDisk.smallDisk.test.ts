@@ -13,11 +13,11 @@ import * as Effect from "effect/Effect"
 import * as Option from "effect/Option"
 import * as Random from "effect/Random"
 import * as Result from "effect/Result"
-import * as Schedule from "effect/Schedule"
 import * as Crypto from "node:crypto"
 import { changesUpTo } from "./support/history.ts"
 import { checked, record } from "./support/recorded.ts"
 import { connect, database } from "./support/store.ts"
+import { untilTrue } from "./support/until.ts"
 
 const value = (): Uint8Array => Crypto.randomBytes(700_000)
 
@@ -75,7 +75,7 @@ describe("a Postgres server with a full disk", () => {
             // Until the log has used the space that it had.
             const fill = sql`select pg_logical_emit_message(false, 'filler', repeat('x', 1000000))`
             const filling = yield* Effect.forkChild(Effect.forever(Effect.ignore(fill)))
-            yield* Effect.repeat(hasCrashed, { until: (yes) => yes, schedule: Schedule.spaced("5 millis") })
+            yield* untilTrue("the server to crash", hasCrashed, { within: "50 seconds" })
             filling.interruptUnsafe()
             yield* server.freeDisk
             yield* server.restart

@@ -7,11 +7,11 @@ import { assert, describe, it } from "@effect/vitest"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
 import * as Random from "effect/Random"
-import * as Schedule from "effect/Schedule"
 import type * as Scope from "effect/Scope"
 import { administrator, freeze, holding } from "./support/backends.ts"
 import { checked, type Progress, record, type Run } from "./support/recorded.ts"
 import { database, databaseAt } from "./support/store.ts"
+import { until } from "./support/until.ts"
 
 type Environment = PgClient.PgClient | PostgresServer.PostgresServer | Scope.Scope
 
@@ -83,10 +83,7 @@ describe("histories on Postgres", () => {
         )`
       /** Stops the writer that waits for the log. If it has reached its deadline before it stopped, the next one. */
       const freezeHolder: Effect.Effect<Effect.Effect<void>, unknown, Scope.Scope> = Effect.gen(function*() {
-        const [row] = yield* Effect.repeat(blocked, {
-          until: (rows) => rows.length > 0,
-          schedule: Schedule.spaced("5 millis")
-        })
+        const [row] = yield* until("a writer that others wait for", blocked, (rows) => rows.length > 0)
         const thaw = yield* freeze(row!.pid)
         if ((yield* blocked).some(({ pid }) => pid === row!.pid)) return thaw
         yield* thaw

@@ -16,11 +16,13 @@ import * as Metric from "effect/Metric"
 import * as Option from "effect/Option"
 import * as Reactivity from "effect/reactivity/Reactivity"
 import * as Redacted from "effect/Redacted"
-import * as Schedule from "effect/Schedule"
 import * as Tracer from "effect/Tracer"
 import { inspect } from "node:util"
+import { losingResponse } from "./support/backends.ts"
+import { withoutBackground } from "./support/background.ts"
 import { isolated, total } from "./support/metrics.ts"
 import { connect } from "./support/store.ts"
+import { untilTrue } from "./support/until.ts"
 
 const secrets = { value: "a-value-that-is-a-secret", password: "a-password" }
 
@@ -61,9 +63,6 @@ const childrenOf = (spans: ReadonlyArray<Tracer.NativeSpan>, of: Tracer.NativeSp
   spans.filter(({ parent }) => Option.exists(parent, ({ spanId }) => spanId === of.spanId))
 
 const attributesOf = ({ attributes }: Tracer.NativeSpan) => Object.fromEntries(attributes)
-
-const eventually = <E, R>(condition: Effect.Effect<boolean, E, R>) =>
-  Effect.repeat(condition, { until: (isTrue) => isTrue, schedule: Schedule.spaced("10 millis") })
 
 layer(PostgresServer.layer(), { excludeTestServices: true, timeout: "1 minute" })("what an operator sees", (it) => {
   it.effect("a call has a span with its database, schema and prefixes, and its statement as a child", () =>
@@ -138,17 +137,18 @@ layer(PostgresServer.layer(), { excludeTestServices: true, timeout: "1 minute" }
     Effect.gen(function*() {
       const server = yield* PostgresServer.PostgresServer
       const proxy = yield* TcpProxy.make({ target: server.port })
-      const kv = yield* open(yield* clientOf(proxy.port, { maxConnections: 1 }), { batching: false })
+      const pg = yield* clientOf(proxy.port, { maxConnections: 1 })
+      const kv = yield* open(withoutBackground(pg), { batching: false })
       yield* kv.put("warm", "up")
-      yield* proxy.cutAfterForwarding({ linger: "200 millis" })
-      const spans = yield* spansOf(kv.put("applied", secrets.value))
+      const admin = yield* clientOf(server.port)
+      const spans = yield* spansOf(losingResponse(proxy, admin, "applied", kv.put("applied", secrets.value)))
       const statements = childrenOf(spans, find(spans, "put"))
       assert.strictEqual(statements[0]!.name, "SELECT effect_kv.put_entries")
       assert.strictEqual(statements[0]!.attributes.get("error.type"), "ConnectionError")
       assert.strictEqual(statements.at(-1)!.name, "SELECT effect_kv.resolve")
       assert.isFalse(statements.at(-1)!.attributes.has("error.type"))
       assert.strictEqual(yield* total(KvMetrics.lostResponses, { outcome: "applied" }), 1)
-      yield* proxy.cutBeforeForwarding()
+      yield* proxy.cutBeforeForwarding({ when: TcpProxy.contains("resent") })
       yield* kv.put("resent", secrets.value)
       assert.strictEqual(yield* total(KvMetrics.lostResponses, { outcome: "not applied" }), 1)
       assert.strictEqual(yield* total(KvMetrics.lostResponses), 2)
@@ -185,21 +185,21 @@ layer(PostgresServer.layer(), { excludeTestServices: true, timeout: "1 minute" }
           ["slow", "ready"],
           (key) => backendOf(kv).watch({ range: KeyRange.key(key) })
         )
-        yield* eventually(Effect.map(watches("live"), (count) => count === 2))
+        yield* untilTrue("two live watches", Effect.map(watches("live"), (count) => count === 2))
         yield* Effect.forEach(["slow", "ready"], (key) => kv.put(key, "1"))
         yield* Effect.forEach(watched, ({ take }) => take)
         // More than a watch buffers.
         const large = "x".repeat(600_000)
         yield* Effect.forEach([1, 2, 3], () => kv.put("slow", large))
-        yield* eventually(Effect.map(watches("parked"), (count) => count === 1))
+        yield* untilTrue("a parked watch", Effect.map(watches("parked"), (count) => count === 1))
         assert.isAbove(yield* total(KvMetrics.watchLag), 0)
         yield* kv.put("ready", "2")
-        yield* eventually(Effect.map(total(KvMetrics.watchBuffered), (bytes) => bytes > 0))
+        yield* untilTrue("a buffered event", Effect.map(total(KvMetrics.watchBuffered), (bytes) => bytes > 0))
         yield* watched[0]!.take
-        yield* eventually(Effect.map(watches("parked"), (count) => count === 0))
+        yield* untilTrue("no parked watch", Effect.map(watches("parked"), (count) => count === 0))
         yield* pg`select pg_terminate_backend(pid) from pg_stat_activity
           where query like 'LISTEN%' and pid <> pg_backend_pid()`
-        yield* eventually(Effect.map(total(KvMetrics.watchReconnects), (count) => count === 1))
+        yield* untilTrue("a resumed watch", Effect.map(total(KvMetrics.watchReconnects), (count) => count === 1))
       }))
       assert.deepStrictEqual([yield* watches("live"), yield* watches("parked"), yield* watches("waiting")], [0, 0, 0])
     }).pipe(isolated))

@@ -5,7 +5,7 @@ import * as Compare from "@effect-kv/core/Compare"
 import * as KeyRange from "@effect-kv/core/KeyRange"
 import * as Kv from "@effect-kv/core/Kv"
 import * as Op from "@effect-kv/core/Op"
-import { PostgresServer, TcpProxy } from "@effect-kv/test-suite/verification"
+import { PostgresServer } from "@effect-kv/test-suite/verification"
 import * as PgClient from "@effect/sql-pg/PgClient"
 import { assert, layer } from "@effect/vitest"
 import * as Context from "effect/Context"
@@ -14,23 +14,11 @@ import * as Fiber from "effect/Fiber"
 import * as Option from "effect/Option"
 import * as Reactivity from "effect/reactivity/Reactivity"
 import * as Redacted from "effect/Redacted"
-import * as Schedule from "effect/Schedule"
+import * as backends from "./support/backends.ts"
 import { connect } from "./support/store.ts"
+import { until } from "./support/until.ts"
 
-/** A client behind a proxy, after its first write, so that the next chunk that it sends is one operation. */
-const behindProxy = Effect.gen(function*() {
-  const server = yield* PostgresServer.PostgresServer
-  const proxy = yield* TcpProxy.make({ target: server.port })
-  const pg = yield* PgClient.make({
-    url: Redacted.make(`postgres://postgres@127.0.0.1:${proxy.port}/postgres`),
-    maxConnections: 1
-  })
-  const context = yield* Effect.provideService(connect({ batching: false }), PgClient.PgClient, pg)
-  const kv = Context.get(context, Kv.Kv)
-  yield* kv.put("warm", "up")
-  yield* kv.txn({ then: [Op.put("warm", "up")] })
-  return { kv, proxy }
-}).pipe(Effect.provide(Reactivity.layer))
+const behindProxy = backends.behindProxy()
 
 const entryOf = (kv: Kv.Kv, key: string) => Effect.map(kv.getEntry(key), Option.getOrThrow)
 
@@ -69,7 +57,7 @@ layer(PostgresServer.layer(), { excludeTestServices: true, timeout: "1 minute" }
       yield* proxy.dropResponses
       const call = yield* Effect.forkChild(Effect.flip(kv.txn({ then: [Op.put("read", "1"), Op.range(KeyRange.all)] })))
       // If the search for the outcome came first, the write would be void, and made again.
-      yield* Effect.repeat(other.get("read"), { until: Option.isSome, schedule: Schedule.spaced("10 millis") })
+      yield* until("the write to be applied", other.get("read"), Option.isSome)
       yield* proxy.heal
       const error = yield* Fiber.join(call)
       assert.strictEqual(error.reason._tag, "Indeterminate")
@@ -123,7 +111,7 @@ layer(PostgresServer.layer(), { excludeTestServices: true, timeout: "1 minute" }
       const other = (yield* behindProxy).kv
       yield* proxy.dropResponses
       const call = yield* Effect.forkChild(Effect.flip(kv.put("back", "1")))
-      yield* Effect.repeat(other.get("back"), { until: Option.isSome, schedule: Schedule.spaced("10 millis") })
+      yield* until("the write to be applied", other.get("back"), Option.isSome)
       // As if a primary without the last writes had applied this one, and restarted since: the store has two new epochs.
       const beginEpoch = (id: number) =>
         sql`insert into effect_kv.epoch select max(e.number) + 1, ${id}, 1 from effect_kv.epoch e`

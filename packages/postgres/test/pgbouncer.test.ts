@@ -17,7 +17,7 @@ import * as Fiber from "effect/Fiber"
 import * as Layer from "effect/Layer"
 import * as Logger from "effect/Logger"
 import * as Redacted from "effect/Redacted"
-import * as Schedule from "effect/Schedule"
+import { untilTrue } from "./support/until.ts"
 
 /** Clients on pools of their own behind one PgBouncer, and what they log. */
 const behind = Effect.fnUntraced(function*(mode: "session" | "transaction", options: { readonly prepare: boolean }) {
@@ -75,10 +75,10 @@ layer(PostgresServer.layer(), { excludeTestServices: true, timeout: "1 minute" }
       const kv = Context.get(yield* client, Kv.Kv)
       const change = yield* Effect.forkChild(kv.waitForChange("changed"))
       yield* works(client, "transaction")
-      yield* Effect.repeat(Effect.sync(() => logged.some((text) => text.includes("a pooler in transaction mode"))), {
-        until: (yes) => yes,
-        schedule: Schedule.spaced("20 millis")
-      })
+      yield* untilTrue(
+        "the warning",
+        Effect.sync(() => logged.some((text) => text.includes("a pooler in transaction mode")))
+      )
       yield* kv.put("changed", "1")
       yield* Fiber.join(change)
     }))

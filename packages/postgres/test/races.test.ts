@@ -22,6 +22,7 @@ import {
   untilProcess,
   untilRows
 } from "./support/backends.ts"
+import { until } from "./support/until.ts"
 
 const row = "select from effect_kv.store for update"
 
@@ -90,7 +91,7 @@ layer(PostgresServer.layer({ settings }), { excludeTestServices: true, timeout: 
           yield* proxy.blackhole({ direction: "toClient" })
           const thaw = yield* freeze(pid)
           yield* release
-          yield* untilRows(sql`select from effect_kv.void`)
+          yield* untilRows(sql, "an id that is declared void", sql`select from effect_kv.void`)
           yield* thaw
           yield* untilExecuted(sql, pid, last)
           assert.deepStrictEqual(
@@ -225,7 +226,7 @@ layer(PostgresServer.layer({ settings }), { excludeTestServices: true, timeout: 
         const thaw = yield* freeze(row!.pid)
         const { bytesToServer } = yield* proxy.stats
         const write = yield* put(kv, "closed")
-        yield* Effect.repeat(proxy.stats, { until: (stats) => stats.bytesToServer > bytesToServer })
+        yield* until("the write to be sent", proxy.stats, (stats) => stats.bytesToServer > bytesToServer)
         yield* Fiber.interrupt(write)
         yield* sql`select pg_cancel_backend(pid) from pg_stat_activity
           where application_name = 'closes' and query like 'select pg_sleep%'`

@@ -12,8 +12,8 @@ import * as Effect from "effect/Effect"
 import * as Fiber from "effect/Fiber"
 import * as Reactivity from "effect/reactivity/Reactivity"
 import * as Redacted from "effect/Redacted"
-import * as Schedule from "effect/Schedule"
 import { connect } from "./support/store.ts"
+import { until } from "./support/until.ts"
 
 layer(PostgresServer.layer(), { excludeTestServices: true, timeout: "1 minute" })("renewals of leases", (it) => {
   it.effect("do not wait for connections that other calls of the client use", () =>
@@ -39,10 +39,7 @@ layer(PostgresServer.layer(), { excludeTestServices: true, timeout: "1 minute" }
         )
         const waiting = observer<{ readonly count: bigint }>`
           select count(*) from pg_stat_activity where application_name = 'client' and wait_event_type = 'Lock'`
-        yield* Effect.repeat(waiting, {
-          until: ([row]) => row!.count >= 3n,
-          schedule: Schedule.spaced("10 millis")
-        })
+        yield* until("three puts that wait for a lock", waiting, ([row]) => row!.count >= 3n)
         const lease = yield* Deadline.within(backend.leaseKeepAlive(id), "2 seconds")
         assert.strictEqual(lease.id, id)
         yield* Fiber.interrupt(puts)

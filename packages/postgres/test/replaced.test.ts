@@ -7,7 +7,7 @@ import * as Kv from "@effect-kv/core/Kv"
 import { backendOf } from "@effect-kv/core/KvInternals"
 import * as Op from "@effect-kv/core/Op"
 import * as PostgresSchema from "@effect-kv/postgres/PostgresSchema"
-import { PostgresServer, TcpProxy } from "@effect-kv/test-suite/verification"
+import { PostgresServer } from "@effect-kv/test-suite/verification"
 import * as PgClient from "@effect/sql-pg/PgClient"
 import { assert, layer } from "@effect/vitest"
 import * as Array from "effect/Array"
@@ -16,7 +16,8 @@ import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
 import * as Option from "effect/Option"
 import { identifier } from "../src/internal/schema/names.ts"
-import { behindProxy } from "./support/backends.ts"
+import { behindProxy, losingResponse } from "./support/backends.ts"
+import { stoppable, withoutBackground } from "./support/background.ts"
 import { connect, database } from "./support/store.ts"
 
 const tables = ["store", "epoch", "entry", "log", "lease", "void"]
@@ -73,12 +74,16 @@ layer(database.pipe(Layer.provideMerge(PostgresServer.layer())), { excludeTestSe
   (it) => {
     it.effect("fails the call that notices and the open watches with StoreReplaced, and is used from then on", () =>
       Effect.gen(function*() {
-        const kv = Context.get(yield* connect(), Kv.Kv)
+        const { pg, stop } = stoppable(yield* PgClient.PgClient)
+        const kv = Context.get(yield* Effect.provideService(connect(), PgClient.PgClient, pg), Kv.Kv)
         yield* kv.put("kept", "1")
         const { revision } = yield* kv.put("before", "1")
         const watcher = yield* backendOf(kv).watch({ range: KeyRange.all })
         yield* kv.put("lost", "1")
+        yield* watcher.take
         yield* kv.put("lost", "2")
+        // The feed or the sweeper might be the first to notice.
+        yield* stop
         yield* goBack(revision)
         const error = yield* Effect.flip(kv.get("lost"))
         assert.strictEqual(error.reason._tag, "StoreReplaced")
@@ -92,10 +97,11 @@ layer(database.pipe(Layer.provideMerge(PostgresServer.layer())), { excludeTestSe
     it.effect("a condition that holds by chance in a store that lost writes applies nothing", () =>
       Effect.gen(function*() {
         const sql = yield* PgClient.PgClient
-        const [stale, next] = [
-          Context.get(yield* connect(), Kv.Kv),
-          Context.get(yield* connect({ schema: "effect_kv" }), Kv.Kv)
-        ]
+        const client = Effect.map(
+          Effect.provideService(connect(), PgClient.PgClient, withoutBackground(sql)),
+          Context.get(Kv.Kv)
+        )
+        const [stale, next] = [yield* client, yield* client]
         const { revision } = yield* stale.put("chance/before", "1")
         const mine = yield* stale.put("chance/place", "stale")
         yield* goBack(revision)
@@ -147,8 +153,8 @@ layer(database.pipe(Layer.provideMerge(PostgresServer.layer())), { excludeTestSe
         const { revision } = yield* kv.put("before", "1")
         for (const value of ["1", "2", "3"]) yield* kv.put("lost", value)
         yield* goBack(revision)
-        yield* proxy.cutAfterForwarding({ when: TcpProxy.contains("once"), linger: "200 millis" })
-        const { reason } = yield* Effect.flip(kv.put("once", "1"))
+        const sql = yield* PgClient.PgClient
+        const { reason } = yield* losingResponse(proxy, sql, "once", Effect.flip(kv.put("once", "1")))
         assert.deepStrictEqual([reason._tag, reason.outcome], ["StoreReplaced", "Unknown"])
         assert.strictEqual(Option.getOrThrow(yield* kv.getEntry("once")).version, 1)
       }))

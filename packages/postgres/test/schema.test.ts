@@ -21,6 +21,7 @@ import * as Redacted from "effect/Redacted"
 import * as Stream from "effect/Stream"
 import { kind } from "../src/internal/schema/items.ts"
 import { holding, untilRows } from "./support/backends.ts"
+import { withoutBackground } from "./support/background.ts"
 import { catalog, createVersion1, released, statementsOfVersion1 } from "./support/schemas.ts"
 import { connect, database } from "./support/store.ts"
 
@@ -156,9 +157,13 @@ layer(recorded.pipe(Layer.provideMerge(PostgresServer.layer())), { excludeTestSe
           const upgraded = yield* holding(sql, PostgresSchema.script(schema))
           const reads = yield* Effect.forEach([read!, get!], (text) => Effect.forkChild(clients.unsafe(text).values))
           const write = yield* Effect.forkChild(Effect.retry(clients.unsafe(put!).values, { times: 3 }))
-          yield* untilRows(sql`
+          yield* untilRows(
+            sql,
+            "three calls that wait for the upgrade",
+            sql`
             select count(*) from pg_stat_activity
-            where wait_event_type = 'Lock' and query like ${`%${schema}%`} having count(*) = 3`)
+            where wait_event_type = 'Lock' and query like ${`%${schema}%`} having count(*) = 3`
+          )
           yield* upgraded
           const [transaction, entry] = yield* Effect.forEach(reads, Fiber.join)
           assert.deepStrictEqual(transaction!.at(-1)!.slice(0, 3), [kind.revision, null, 2n], isolation)
@@ -195,7 +200,8 @@ layer(recorded.pipe(Layer.provideMerge(PostgresServer.layer())), { excludeTestSe
         const sql = yield* PgClient.PgClient
         yield* createVersion1("before")
         yield* createVersion1("after")
-        yield* Effect.flatMap(clientOf({ schema: "after" }), (kv) => kv.get("a"))
+        // Closed before the statements, because its sweeper would clean the history that they compact.
+        yield* Effect.scoped(Effect.flatMap(clientOf({ schema: "after" }), (kv) => kv.get("a")))
         const results = (schema: string) =>
           Effect.forEach(statementsOfVersion1(schema), (statement) =>
             Effect.map(
@@ -301,7 +307,12 @@ layer(recorded.pipe(Layer.provideMerge(PostgresServer.layer())), { excludeTestSe
     it.effect("a schema that is dropped while a client runs is created again, and is another store", () =>
       Effect.gen(function*() {
         const sql = yield* PgClient.PgClient
-        const kv = yield* clientOf({ schema: "dropped" })
+        // A sweeper might be the first to notice.
+        const kv = yield* Effect.provideService(
+          clientOf({ schema: "dropped" }),
+          PgClient.PgClient,
+          withoutBackground(sql, "dropped")
+        )
         yield* kv.get("a")
         yield* sql`drop schema dropped cascade`
         assert.strictEqual((yield* failureOf(kv.put("a", "1")))._tag, "StoreReplaced")

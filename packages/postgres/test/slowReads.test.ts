@@ -9,33 +9,35 @@ import * as PgClient from "@effect/sql-pg/PgClient"
 import { assert, describe, it } from "@effect/vitest"
 import * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
-import * as Exit from "effect/Exit"
 import * as Fiber from "effect/Fiber"
 import * as Option from "effect/Option"
-import * as Scope from "effect/Scope"
 import { lastStatement, untilExecuted } from "./support/backends.ts"
+import { withoutBackground } from "./support/background.ts"
 import { Pair, pairLayer, pool } from "./support/replication.ts"
 import { connect } from "./support/store.ts"
 
 /**
- * A client whose first connection leads to a server through `slow`. Later ones lead to where `address` leads by then. The
- * first one has written `old` already.
+ * A client on two pools, which `use` switches. `first` has one connection, through `slow`, and is used until then. The client has
+ * written `old`.
  */
-const connectSlowly = Effect.fnUntraced(function*(target: number) {
-  const slow = yield* TcpProxy.make({ target })
-  const address = yield* TcpProxy.make({ target: slow.port })
-  const sql = yield* pool(address.port, { maxConnections: 4 })
-  const kv = Context.get(yield* Effect.provideService(connect(), PgClient.PgClient, sql), Kv.Kv)
+const connectSlowly = Effect.fnUntraced(function*(firstPort: number, laterPort: number) {
+  const slow = yield* TcpProxy.make({ target: firstPort })
+  const first = yield* pool(slow.port, { maxConnections: 1 })
+  const later = yield* pool(laterPort)
+  let current = first
+  const reserve = Effect.suspend(() => current.reserve)
+  const switching = new Proxy(later, {
+    get: (target, name) => name === "reserve" ? reserve : Reflect.get(target, name)
+  })
+  const context = yield* Effect.provideService(connect(), PgClient.PgClient, withoutBackground(switching))
+  const kv = Context.get(context, Kv.Kv)
   yield* kv.put("k", "old")
-  return { kv, sql, slow, address }
-})
-
-/** Takes an idle connection out of the pool, or opens one. Returns its process, and the effect that gives it back. */
-const take = Effect.fnUntraced(function*(sql: PgClient.PgClient) {
-  const scope = yield* Scope.fork(yield* Effect.scope)
-  const connection = yield* Scope.provide(sql.reserve, scope)
-  const rows = yield* connection.executeValues("select pg_backend_pid()", [])
-  return { pid: rows[0]![0] as number, giveBack: Scope.close(scope, Exit.void) }
+  const [row] = yield* first<{ readonly pid: number }>`select pg_backend_pid() as pid`
+  const use = (which: "first" | "later") =>
+    Effect.sync(() => {
+      current = { first, later }[which]
+    })
+  return { kv, pid: row!.pid, slow, use }
 })
 
 const read = (kv: Kv.Kv) => Effect.forkChild(Deadline.within(kv.get("k"), "20 seconds"))
@@ -48,15 +50,13 @@ describe("a read whose response arrives late", () => {
     () =>
       Effect.gen(function*() {
         const server = yield* PostgresServer.make()
-        const { address, kv, slow, sql } = yield* connectSlowly(server.port)
+        const { kv, pid, slow, use } = yield* connectSlowly(server.port, server.port)
         const admin = yield* pool(server.port)
-        const { giveBack, pid } = yield* take(sql)
-        yield* address.retarget(server.port)
         const last = yield* lastStatement(admin, pid)
-        yield* giveBack
         yield* slow.blackhole({ direction: "toClient" })
         const slowRead = yield* read(kv)
         yield* untilExecuted(admin, pid, last)
+        yield* use("later")
         yield* server.restart
         yield* write(kv)
         yield* slow.heal
@@ -71,22 +71,18 @@ describe("a read whose response arrives late", () => {
     () =>
       Effect.gen(function*() {
         const { caughtUp, onPrimary, onStandby, primary, standby } = yield* Pair
-        const { address, kv, slow, sql } = yield* connectSlowly(primary.port)
+        const { kv, pid, slow, use } = yield* connectSlowly(primary.port, standby.port)
         yield* caughtUp
-        const toOld = yield* take(sql)
-        yield* address.retarget(standby.port)
         yield* onStandby`select pg_promote()`
+        yield* use("later")
         yield* write(kv)
-        const toNew = yield* take(sql)
-        assert.notStrictEqual(toNew.pid, toOld.pid)
-        const last = yield* lastStatement(onPrimary, toOld.pid)
-        yield* toOld.giveBack
+        yield* use("first")
+        const last = yield* lastStatement(onPrimary, pid)
         yield* slow.blackhole({ direction: "toClient" })
-        // Only the connection to the old primary is idle.
         const slowRead = yield* read(kv)
-        yield* untilExecuted(onPrimary, toOld.pid, last)
+        yield* untilExecuted(onPrimary, pid, last)
+        yield* use("later")
         yield* primary.kill
-        yield* toNew.giveBack
         yield* slow.heal
         assert.deepStrictEqual(yield* Fiber.join(slowRead), Option.some("new"))
       }).pipe(Effect.scoped, Effect.provide(pairLayer)),

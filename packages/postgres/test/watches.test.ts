@@ -14,6 +14,7 @@ import * as Fiber from "effect/Fiber"
 import * as Layer from "effect/Layer"
 import * as Stream from "effect/Stream"
 import { connect, database } from "./support/store.ts"
+import { until } from "./support/until.ts"
 
 const client = Effect.map(connect(), Context.get(Kv.Kv))
 
@@ -38,13 +39,11 @@ const now = Effect.gen(function*() {
 /** Waits until the client's listener is there, and returns its process. That of a client before may still be there, too. */
 const listenerSince = Effect.fnUntraced(function*(began: string) {
   const sql = yield* PgClient.PgClient
-  while (true) {
-    const rows = yield* sql<{ readonly pid: number }>`
-      select pid from pg_stat_activity
-      where query ilike 'listen%effect_kv%' and pid <> pg_backend_pid() and query_start >= ${began}::timestamptz`
-    if (rows.length > 0) return rows[0]!.pid
-    yield* Effect.sleep("10 millis")
-  }
+  const listeners = sql<{ readonly pid: number }>`
+    select pid from pg_stat_activity
+    where query ilike 'listen%effect_kv%' and pid <> pg_backend_pid() and query_start >= ${began}::timestamptz`
+  const [listener] = yield* until("a listener", listeners, (rows) => rows.length > 0)
+  return listener!.pid
 })
 
 layer(database.pipe(Layer.provideMerge(PostgresServer.layer())), { excludeTestServices: true, timeout: "1 minute" })(

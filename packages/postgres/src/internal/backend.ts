@@ -1,8 +1,10 @@
 /**
  * The six functions of the Postgres backend.
  */
+import * as Deadline from "@effect-kv/core/Deadline"
 import type { KvBackend } from "@effect-kv/core/KvBackend"
 import * as Namespace from "@effect-kv/core/Namespace"
+import * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
 import type * as Scope from "effect/Scope"
 import type { Connection } from "./connection.ts"
@@ -19,7 +21,7 @@ export const make = Effect.fnUntraced(function*(
   replica: Replica | undefined
 ): Effect.fn.Return<KvBackend, never, Scope.Scope> {
   const sweeping = yield* sweeper.make(to, ({ revision }) => watching.feed.noticed(revision))
-  const run = Effect.runForkWith(yield* realTime.context)
+  const run = Effect.runForkWith(Context.add(yield* realTime.context, Deadline.Deadline, to.backgroundDeadline))
   const watching: watches.Watches = watches.make(to, run, sweeping.wake)
   if (to.settings.meter !== undefined) yield* watchMetrics.observe(to.settings.meter, watching.feed)
   const { leaseGrant, ...others } = leases.make(to)

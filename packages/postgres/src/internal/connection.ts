@@ -33,10 +33,18 @@ export type PositionIn = (rows: ReadonlyArray<Row>) => Position | undefined
 /** What a write does when it has no response, in the time that remains of its deadline. */
 export type Resolve<A> = (remaining: Duration.Duration) => Effect.Effect<A, KvError.KvError>
 
+/**
+ * The longest deadline of work that no caller waits for. The deadline of calls may be an hour, or none; but a connection may be
+ * silent, and the watches and leases of the client must not wait for it that long.
+ */
+const longestInBackground = Duration.minutes(1)
+
 export class Connection {
   readonly pg: PgClient.PgClient
   readonly identity = new Identity()
   readonly settings: Settings
+  /** The deadline of each statement of work that no caller waits for. */
+  readonly backgroundDeadline: Duration.Duration
   /** The schema, as an identifier. */
   readonly schema: string
   readonly server: serverAddress.ServerAddress
@@ -53,6 +61,7 @@ export class Connection {
   ) {
     this.pg = pg
     this.settings = settings
+    this.backgroundDeadline = Duration.min(settings.deadline, longestInBackground)
     this.schema = identifier(settings.schema)
     this.server = serverAddress.of(pg.config)
     this.metrics = settings.meter === undefined ? undefined : new RequestMetrics(settings.meter, this.server)

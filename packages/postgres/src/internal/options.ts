@@ -65,7 +65,10 @@ export interface Options {
   readonly tracing?: boolean | Tracing.Options | undefined
   /** Whether calls and requests are measured (see `KvMetrics`). Default: true. */
   readonly metrics?: boolean | undefined
-  /** The deadline of calls that set none. A positive duration. Default: 5 seconds. */
+  /**
+   * The deadline of calls that set none. A positive duration. Default: 5 seconds. It is that of the client's background work,
+   * too, up to a minute.
+   */
   readonly deadline?: Duration.Input | undefined
 }
 

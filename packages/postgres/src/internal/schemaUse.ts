@@ -6,7 +6,7 @@ import * as KvError from "@effect-kv/core/KvError"
 import type * as PgClient from "@effect/sql-pg/PgClient"
 import * as Effect from "effect/Effect"
 import * as Fiber from "effect/Fiber"
-import type { SqlError } from "effect/sql/SqlError"
+import { ConnectionError, SqlError } from "effect/sql/SqlError"
 import type { Settings } from "./options.ts"
 import { primaryOnly } from "./schema/epochs.ts"
 import { identifier, literal, ofItsOwn } from "./schema/names.ts"
@@ -69,14 +69,30 @@ export class SchemaUse {
   }
 }
 
+/** How long the server may take to return a version. The check has no deadline, and its connection may be silent. */
+const longest = "5 seconds"
+
+const noResponse = new SqlError({
+  reason: new ConnectionError({
+    cause: new Error(`the version of the schema was not returned within ${longest}`),
+    operation: "query"
+  })
+})
+
 const check = (pg: PgClient.PgClient, { migrate, schema }: Settings): Effect.Effect<void, Failure> => {
   const name = identifier(schema)
   const integer = (call: string): Effect.Effect<unknown, SqlError> =>
     Effect.map(
       Effect.scoped(
-        Effect.flatMap(pg.reserve, (connection) => connection.executeValuesUnprepared(`select ${name}.${call}()`, []))
+        Effect.flatMap(pg.reserve, (connection) =>
+          Effect.timeoutOrElse(connection.executeValuesUnprepared(`select ${name}.${call}()`, []), {
+            duration: longest,
+            orElse: () =>
+              Effect.fail(noResponse)
+          }))
       ),
-      (rows) => rows[0]?.[0]
+      (rows) =>
+        rows[0]?.[0]
     )
   const present = Effect.catchIf(integer("schema_version"), sqlErrors.isSchemaMissing, () => Effect.succeed(0))
   const oldestClient = Effect.catchIf(integer("oldest_client"), sqlErrors.isSchemaMissing, () => Effect.undefined)

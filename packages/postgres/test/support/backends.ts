@@ -12,10 +12,11 @@ import * as Effect from "effect/Effect"
 import * as Fiber from "effect/Fiber"
 import * as Reactivity from "effect/reactivity/Reactivity"
 import * as Redacted from "effect/Redacted"
-import * as Schedule from "effect/Schedule"
 import type { Fragment } from "effect/sql/Statement"
 import * as Fs from "node:fs"
+import { withoutBackground } from "./background.ts"
 import { connect } from "./store.ts"
+import { until, untilTrue } from "./until.ts"
 
 /** A client of the server itself, to observe it and to act on it. */
 export const administrator = Effect.flatMap(
@@ -28,10 +29,20 @@ export interface Options extends PostgresLayer.Options {
   readonly connections?: number | undefined
   /** Settings of its sessions. */
   readonly session?: Readonly<Record<string, string>> | undefined
+  /** Whether it makes its background statements, as a client with watches must. Default: false. */
+  readonly background?: boolean | undefined
 }
 
-/** A client with one connection, behind a proxy. It has written already, so the next chunk that it sends is one statement. */
-export const behindProxy = Effect.fnUntraced(function*({ connections = 1, session = {}, ...options }: Options = {}) {
+/**
+ * A client with one connection, behind a proxy. It has written already and makes no statement by itself, so the next chunk that
+ * it sends is one statement, and that of the test.
+ */
+export const behindProxy = Effect.fnUntraced(function*({
+  connections = 1,
+  session = {},
+  background = false,
+  ...options
+}: Options = {}) {
   const server = yield* PostgresServer.PostgresServer
   const proxy = yield* TcpProxy.make({ target: server.port })
   const pg = yield* PgClient.make({
@@ -39,11 +50,30 @@ export const behindProxy = Effect.fnUntraced(function*({ connections = 1, sessio
     maxConnections: connections,
     startupParameters: session
   }).pipe(Effect.provide(Reactivity.layer))
-  const context = yield* Effect.provideService(connect({ batching: false, ...options }), PgClient.PgClient, pg)
+  const own = background ? pg : withoutBackground(pg, options.schema)
+  const context = yield* Effect.provideService(connect({ batching: false, ...options }), PgClient.PgClient, own)
   const kv = Context.get(context, Kv.Kv)
   yield* kv.put("warm", "up")
   const [row] = yield* pg<{ readonly pid: number }>`select pg_backend_pid() as pid`
   return { kv, pg, proxy, pid: row!.pid, store: Context.get(context, PostgresStore.PostgresStore) }
+})
+
+/** Makes a write of a new key, whose response is lost after the server has committed it. */
+export const losingResponse = Effect.fnUntraced(function*<A, E>(
+  proxy: TcpProxy.TcpProxy,
+  sql: PgClient.PgClient,
+  key: string,
+  write: Effect.Effect<A, E>
+) {
+  yield* proxy.dropResponses
+  const fiber = yield* Effect.forkChild(write)
+  yield* untilRows(
+    sql,
+    `the write of ${key}`,
+    sql`select from effect_kv.entry where key = ${new TextEncoder().encode(key)}`
+  )
+  yield* proxy.heal
+  return yield* Fiber.join(fiber)
 })
 
 /** Holds what the statement locks, as another writer does, until the returned effect runs or the scope closes. */
@@ -58,9 +88,17 @@ export const holding = Effect.fnUntraced(function*(sql: PgClient.PgClient, locks
   return Effect.andThen(Deferred.succeed(release, undefined), Effect.asVoid(Fiber.join(fiber)))
 })
 
+/** What the processes of the server do. */
+const processes = (sql: PgClient.PgClient) =>
+  sql`select pid, application_name, state, wait_event_type, wait_event, left(query, 200) as query
+    from pg_stat_activity where backend_type = 'client backend' and pid <> pg_backend_pid()`
+
 /** Waits until a query returns rows. */
-export const untilRows = (rows: Effect.Effect<ReadonlyArray<unknown>, unknown>) =>
-  Effect.asVoid(Effect.repeat(rows, { until: (found) => found.length > 0, schedule: Schedule.spaced("5 millis") }))
+export const untilRows = (
+  sql: PgClient.PgClient,
+  awaited: string,
+  rows: Effect.Effect<ReadonlyArray<unknown>, unknown>
+) => Effect.asVoid(until(awaited, rows, (found) => found.length > 0, { details: processes(sql) }))
 
 /** A put and a write of one key have functions of their own. */
 const likes = (name: string) =>
@@ -68,13 +106,21 @@ const likes = (name: string) =>
 
 /** Waits until so many calls of a function of the schema wait for a lock. */
 export const untilBlocked = (sql: PgClient.PgClient, name: "write" | "resolve" | "revoke_lease", count = 1) =>
-  untilRows(sql`
+  untilRows(
+    sql,
+    `${count} calls of ${name} that wait for a lock`,
+    sql`
     select count(*) from pg_stat_activity
-    where wait_event_type = 'Lock' and query like any(${likes(name)}::text[]) having count(*) >= ${count}`)
+    where wait_event_type = 'Lock' and query like any(${likes(name)}::text[]) having count(*) >= ${count}`
+  )
 
 /** Waits until a process of the server is as described by a condition on `pg_stat_activity`. */
 export const untilProcess = (sql: PgClient.PgClient, condition: Fragment) =>
-  untilRows(sql`select pid from pg_stat_activity where ${condition}`)
+  untilRows(
+    sql,
+    "a process like this of the server",
+    sql`select pid from pg_stat_activity where ${condition}`
+  )
 
 /** When a process of the server received its last statement. */
 export const lastStatement = Effect.fnUntraced(function*(sql: PgClient.PgClient, pid: number) {
@@ -85,10 +131,14 @@ export const lastStatement = Effect.fnUntraced(function*(sql: PgClient.PgClient,
 
 /** Waits until a process of the server has executed a later statement, or has ended. */
 export const untilExecuted = (sql: PgClient.PgClient, pid: number, last: string) =>
-  untilRows(sql`
+  untilRows(
+    sql,
+    `the end of a later statement of process ${pid} than that of ${last}`,
+    sql`
     select where not exists (
       select from pg_stat_activity where pid = ${pid} and (state = 'active' or query_start <= ${last}::timestamptz)
-    )`)
+    )`
+  )
 
 const isFrozen = (pid: number) =>
   Effect.sync(() => Fs.readFileSync(`/proc/${pid}/stat`, "utf8").split(") ")[1]?.startsWith("T") === true)
@@ -98,7 +148,7 @@ export const freeze = (pid: number) => {
   const thaw = Effect.sync(() => void process.kill(pid, "SIGCONT"))
   return Effect.acquireRelease(Effect.sync(() => void process.kill(pid, "SIGSTOP")), () => Effect.ignoreCause(thaw))
     .pipe(
-      Effect.andThen(Effect.repeat(isFrozen(pid), { until: (yes) => yes, schedule: Schedule.spaced("1 millis") })),
+      Effect.andThen(untilTrue(`process ${pid} to be stopped`, isFrozen(pid))),
       Effect.as(thaw)
     )
 }

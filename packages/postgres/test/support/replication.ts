@@ -8,9 +8,9 @@ import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
 import * as Reactivity from "effect/reactivity/Reactivity"
 import * as Redacted from "effect/Redacted"
-import * as Schedule from "effect/Schedule"
 import type * as Scope from "effect/Scope"
 import { connect } from "./store.ts"
+import { until } from "./until.ts"
 
 /** A pool of its own for a port of this machine. */
 export const pool = (
@@ -42,10 +42,11 @@ const make = Effect.gen(function*() {
   const onStandby = yield* pool(standby.port)
   const caughtUp = Effect.gen(function*() {
     const [row] = yield* onPrimary<Lsn>`select pg_current_wal_insert_lsn()::text as lsn`
-    yield* Effect.repeat(
+    yield* until(
+      "the standby to catch up",
       onStandby<{ readonly done: boolean }>`
         select coalesce(pg_last_wal_replay_lsn() >= ${row?.lsn}::pg_lsn, false) as done`,
-      { until: ([row]) => row?.done === true, schedule: Schedule.spaced("20 millis") }
+      ([row]) => row?.done === true
     )
   }).pipe(Effect.orDie)
   return { primary, standby, onPrimary, onStandby, link, address, caughtUp }

@@ -7,6 +7,7 @@ import type { Watcher, WatchRequest } from "@effect-kv/core/Watch"
 import type * as PgConnection from "@effect/sql-pg/PgConnection"
 import type * as PgTypes from "@effect/sql-pg/PgTypes"
 import * as Cause from "effect/Cause"
+import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Latch from "effect/Latch"
 import * as Queue from "effect/Queue"
@@ -57,6 +58,10 @@ export interface ScriptedStore {
   readonly compact: (revision: bigint) => void
   /** Closed: the responses to statements are delayed. They are those of the time at which the statement was executed. */
   readonly responses: Latch.Latch
+  /** Closed: the database does not confirm a listener. */
+  readonly confirmations: Latch.Latch
+  /** Closed: connections of listeners are not released, as a silent one is not. */
+  readonly releases: Latch.Latch
   /** Whether statements fail. */
   readonly setDown: (isDown: boolean) => void
 }
@@ -80,6 +85,8 @@ export const make = (options: Options = { canListen: true }): Effect.Effect<
     let made: Array<string> = []
     let eventsRead = 0
     const responses = yield* Latch.make(true)
+    const confirmations = yield* Latch.make(true)
+    const releases = yield* Latch.make(true)
     let queue = yield* Queue.unbounded<PgConnection.Notification, SqlError>()
     const identity = new Identity()
     const closing = new Set<() => void>()
@@ -129,10 +136,14 @@ export const make = (options: Options = { canListen: true }): Effect.Effect<
       identity,
       schema: "s",
       settings: { schema: "s" },
+      backgroundDeadline: Duration.seconds(5),
       metrics: undefined,
       isOpen: true,
       canListen: options.canListen,
-      pg: { listen: () => Effect.sync(() => queue) },
+      pg: {
+        listen: () =>
+          Effect.andThen(confirmations.await, Effect.acquireRelease(Effect.sync(() => queue), () => releases.await))
+      },
       onClose: (f: () => void) => {
         closing.add(f)
         return () => closing.delete(f)
@@ -203,6 +214,8 @@ export const make = (options: Options = { canListen: true }): Effect.Effect<
         compacted = at
       },
       responses,
+      confirmations,
+      releases,
       setDown: (now) => {
         isDown = now
       }

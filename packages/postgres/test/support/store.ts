@@ -45,5 +45,7 @@ export const suite = (name: string, options: PostgresLayer.Options): void =>
       Layer.provide(database),
       Layer.provide(PostgresServer.layer())
     ),
-    shared: true
+    shared: true,
+    // The longest cases take half a minute of work, and a machine may be busy.
+    timeout: 180_000
   })

@@ -13,11 +13,13 @@
  * forgotten looks alive. So the feed notifies itself first, and again after a notification was lost. Until that arrives it
  * reads at a short interval, and always if the pool has only one connection, which cannot listen.
  */
-import type * as KvError from "@effect-kv/core/KvError"
+import * as KvError from "@effect-kv/core/KvError"
 import type * as PgConnection from "@effect/sql-pg/PgConnection"
 import * as Effect from "effect/Effect"
+import type * as Exit from "effect/Exit"
 import type * as Fiber from "effect/Fiber"
 import * as Queue from "effect/Queue"
+import * as Scope from "effect/Scope"
 import type { SqlError } from "effect/sql/SqlError"
 import { isWithin } from "../bytes.ts"
 import * as calls from "../calls.ts"
@@ -48,6 +50,9 @@ const pollInterval = 200
 /** How long the first notification may take until a warning is logged, in milliseconds. */
 const patience = 2000
 
+/** How long the database may take to confirm that the feed listens. A pool may be in use, and a connection silent. */
+const listenTimeout = "5 seconds"
+
 /** How long the feed keeps running without watches: a client that waits for locks opens one watch after the other. */
 const linger = "2 seconds"
 
@@ -76,6 +81,8 @@ export class Feed {
   readonly #run: (effect: Effect.Effect<void>) => Fiber.Fiber<void>
   #fiber: Fiber.Fiber<void> | undefined = undefined
   #ending: Fiber.Fiber<void> | undefined = undefined
+  /** How many listeners have ended whose connection has not been released yet. */
+  #releasing = 0
   /** Whether the last listener has failed. */
   #hasFailed = false
   /** Whether the last read or listener succeeded. */
@@ -153,18 +160,17 @@ export class Feed {
   /** Listens until the last watch ends, on a new connection whenever the last one broke. */
   #listening(): Effect.Effect<void> {
     const listen: Effect.Effect<never, SqlError | KvError.KvError> = this.#to.canListen
-      ? Effect.scoped(
-        Effect.flatMap(this.#to.pg.listen(this.#to.settings.schema), (notifications) => this.#follow(notifications))
-      )
-      : Effect.forever(Effect.andThen(this.#drain(), Effect.sleep(pollInterval)))
+      ? Effect.andThen(this.#polling(() => this.#releasing > 0), this.#withListener)
+      : Effect.andThen(this.#polling(() => true), Effect.never)
     const again = (backoff: number): Effect.Effect<never> =>
       Effect.catchCause(listen, (cause) => {
+        const failure = cause.reasons.find((reason) => reason._tag === "Fail")?.error
         this.#interrupted(
-          cause.reasons.map((reason) =>
-            reason._tag === "Fail" && "reason" in reason.error && reason.error._tag === "SqlError"
-              ? sqlErrors.describe(reason.error)
-              : "the connection broke"
-          )[0] ?? "the connection broke"
+          failure === undefined
+            ? "the connection broke"
+            : KvError.isKvError(failure)
+            ? failure.reason.message
+            : sqlErrors.describe(failure)
         )
         this.#hasFailed = true
         // If only the listener failed, watches continue without notifications.
@@ -174,6 +180,42 @@ export class Feed {
         )
       })
     return again(50)
+  }
+
+  /** Reads at a short interval as long as the condition holds. */
+  #polling(isNeeded: () => boolean): Effect.Effect<void, KvError.KvError> {
+    return Effect.suspend(() =>
+      isNeeded()
+        ? Effect.andThen(Effect.andThen(this.#drain(), Effect.sleep(pollInterval)), this.#polling(isNeeded))
+        : Effect.void
+    )
+  }
+
+  /**
+   * Follows a listener, and does not wait for its end. The driver ends it with a statement and waits for the response
+   * without a limit, which on a silent connection may take as long as TCP needs to give up. Until then the feed reads at a
+   * short interval, because another listener would take one more connection from the pool.
+   */
+  get #withListener(): Effect.Effect<never, SqlError | KvError.KvError> {
+    return Effect.suspend(() => {
+      const scope = Scope.makeUnsafe()
+      const notifications = Scope.provide(this.#to.pg.listen(this.#to.settings.schema), scope)
+      const listener = Effect.timeoutOrElse(notifications, {
+        duration: listenTimeout,
+        orElse: () => KvError.fail(new KvError.Unavailable({ message: "no connection of the PgClient could listen" }))
+      })
+      return Effect.onExit(
+        Effect.flatMap(listener, (queue) => this.#follow(queue)),
+        (exit) => Effect.sync(() => this.#release(scope, exit))
+      )
+    })
+  }
+
+  #release(scope: Scope.Closeable, exit: Exit.Exit<unknown, unknown>): void {
+    this.#releasing++
+    this.#run(Scope.close(scope, exit)).addObserver(() => {
+      this.#releasing--
+    })
   }
 
   #follow(

@@ -2,6 +2,7 @@
  * The watches of a client, at the edge to Effect.
  */
 import * as Check from "@effect-kv/core/Check"
+import * as Deadline from "@effect-kv/core/Deadline"
 import type * as KvError from "@effect-kv/core/KvError"
 import * as Op from "@effect-kv/core/Op"
 import * as Watch from "@effect-kv/core/Watch"
@@ -167,7 +168,7 @@ const page = (to: Connection, request: Watch.WatchRequest, since: bigint | undef
 /** A page of the log; `undefined` if it could not be read. A watch survives every transient failure of a read. */
 const laterPage = (to: Connection, watch: WatchState, since: bigint) =>
   Effect.catchIf(
-    page(to, watch.request, since, false),
+    Deadline.within(page(to, watch.request, since, false), to.backgroundDeadline),
     (error) => ["Unavailable", "DeadlineExceeded", "Closed"].includes(error.reason._tag),
     () => Effect.undefined
   )

@@ -5,6 +5,7 @@ import * as Op from "@effect-kv/core/Op"
 import { History } from "@effect-kv/test-suite/verification"
 import type { AppliedFault } from "./AppliedFault.ts"
 import type { Kind } from "./Fault.ts"
+import * as Span from "./Span.ts"
 
 /** The services that return after a fault. */
 export const services = ["response", "lock", "event", "temporaryKey"] as const
@@ -23,12 +24,14 @@ export interface Outage extends Partial<Readonly<Record<Service, number>>> {
 
 /**
  * The longest outage of each service by kind of fault. If another fault starts before a service returns, the
- * measurement is dropped, because it says nothing about the first fault.
+ * measurement is dropped, because it says nothing about the first fault. The time until a service returned is that without
+ * the given stalls, which do not overlap.
  */
 export const outages = (
   history: History.History,
   appliedFaults: ReadonlyArray<AppliedFault>,
-  isTemporaryKey: (key: string) => boolean
+  isTemporaryKey: (key: string) => boolean,
+  stalls: ReadonlyArray<Span.Span> = []
 ): ReadonlyMap<Kind, Outage> => {
   const responses = byClient(
     history.calls.filter(hasResponse).map(({ client, completed }) => [client, completed!.nanos])
@@ -50,7 +53,7 @@ export const outages = (
     const longest = Math.max(before?.longest ?? 0, ...responses.map((times) => longestGap(times, one)))
     const came = services.flatMap((service) => {
       if (service === "temporaryKey" && !losesSessions(one)) return []
-      const seen = signs[service].flatMap((times) => firstAfter(times, one.healed, others))
+      const seen = signs[service].flatMap((times) => firstAfter(times, one.healed, others, stalls))
       const all = before?.[service] === undefined ? seen : [...seen, before[service]]
       return all.length === 0 ? [] : [[service, Math.max(...all)]]
     })
@@ -102,11 +105,12 @@ const placeAfter = (times: ReadonlyArray<bigint>, time: bigint): number => {
 const firstAfter = (
   times: ReadonlyArray<bigint>,
   healed: bigint,
-  others: ReadonlyArray<AppliedFault>
+  others: ReadonlyArray<AppliedFault>,
+  stalls: ReadonlyArray<Span.Span>
 ): ReadonlyArray<number> => {
   const next = times[placeAfter(times, healed)]
-  const isDisturbed = next === undefined || others.some((other) => other.began < next && other.ended > healed)
-  return isDisturbed ? [] : [toMillis(next - healed)]
+  if (next === undefined || others.some((other) => other.began < next && other.ended > healed)) return []
+  return [toMillis(next - healed) - Span.covered(stalls, { from: healed, to: next })]
 }
 
 const longestGap = (times: ReadonlyArray<bigint>, { began, ended }: AppliedFault): number => {

@@ -3,6 +3,7 @@
  */
 import type { Entry, Kind } from "./Fault.ts"
 import type { Round } from "./Round.ts"
+import * as Span from "./Span.ts"
 
 /** The minimum for a conclusion. */
 const least = { callsBeforeFaults: 100, callsPerSecond: 50 }
@@ -11,14 +12,16 @@ const least = { callsBeforeFaults: 100, callsPerSecond: 50 }
 export const find = (
   schedule: ReadonlyArray<Entry>,
   kinds: ReadonlyArray<Kind>,
-  { began, done, ended, history, appliedFaults }: Round
+  { appliedFaults, began, done, ended, eventLoopStalls, history }: Round
 ): ReadonlyArray<string> => {
   const planned = schedule.flatMap((entry) => entry.faults).length
-  // Failed calls do not count: calls that fail at once are fast, too.
+  // The rate is that while the event loop ran. Failed calls do not count: calls that fail at once are fast, too.
   const withResponse = history.calls.filter((call) => call.outcome._tag === "Responded")
   const first = appliedFaults.reduce((first, { began }) => began < first ? began : first, ended)
   const before = withResponse.filter(({ completed }) => completed !== undefined && completed.nanos < first).length
-  const rate = withResponse.length / (Number(ended - began) / 1e9)
+  const window = { from: began, to: ended }
+  const stalled = Span.covered(Span.merge(eventLoopStalls), window)
+  const rate = withResponse.length / Math.max((Span.millis(window) - stalled) / 1000, 0.001)
   const idle = Object.entries(done).filter(([, times]) => times === 0)
   return [
     ...(before < least.callsBeforeFaults ? [`only ${before} calls succeeded before the first fault`] : []),
@@ -29,5 +32,11 @@ export const find = (
     ...appliedFaults.flatMap(({ fault, problem }) =>
       problem === undefined ? [] : [`the fault ${fault.kind} could not be applied: ${problem}`]
     )
-  ].map((lack) => `inconclusive: ${lack}`)
+  ].map((lack) => `${mark}${lack}`)
 }
+
+const mark = "inconclusive: "
+
+/** Whether a run found nothing wrong, but proves nothing: another run may. */
+export const isAll = (violations: ReadonlyArray<string>): boolean =>
+  violations.length > 0 && violations.every((violation) => violation.startsWith(mark))

@@ -8,6 +8,7 @@ import { deadlines } from "./deadlines.ts"
 import * as Disturbances from "./Disturbances.ts"
 import type { Kind } from "./Fault.ts"
 import type { Round } from "./Round.ts"
+import * as Span from "./Span.ts"
 import { isResidentKey } from "./work/leases.ts"
 
 /** The recoveries that took too long or did not happen, as messages. */
@@ -28,8 +29,10 @@ const recoversWithin = 5000
 const lockRecoversWithin = (kind: Kind): number =>
   kind === "outage" ? recoversWithin : Duration.toMillis(deadlines[0]!) + timeTolerance + recoversWithin
 
-const slowRecoveries = ({ history, appliedFaults }: Round): ReadonlyArray<string> =>
-  [...Availability.outages(history, appliedFaults, isResidentKey)].flatMap(([kind, outage]) =>
+const slowRecoveries = ({ appliedFaults, eventLoopStalls, history }: Round): ReadonlyArray<string> =>
+  [...Availability.outages(history, appliedFaults, isResidentKey, Span.merge(eventLoopStalls))].flatMap((
+    [kind, outage]
+  ) =>
     Availability.services.flatMap((service) => {
       const after = outage[service] ?? 0
       const limit = service === "lock" ? lockRecoversWithin(kind) : recoversWithin

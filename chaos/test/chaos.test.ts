@@ -14,6 +14,7 @@ import * as Fs from "node:fs"
 import * as Path from "node:path"
 import type { Kind } from "../src/Fault.ts"
 import { kindsOf } from "../src/Fault.ts"
+import * as Inconclusive from "../src/Inconclusive.ts"
 import * as Notes from "../src/Notes.ts"
 import * as Options from "../src/Options.ts"
 import * as Report from "../src/Report.ts"
@@ -44,29 +45,36 @@ const request: Run.Request = {
 const assertRight = (summary: Report.Summary) =>
   assert.deepStrictEqual(summary.findings.violations, [], Report.format(summary))
 
+/** A run that proves something. On a busy machine too little may happen in the first one. */
+const conclusive = (request: Run.Request) =>
+  Effect.repeat(Effect.scoped(Run.run(request, quiet)), {
+    until: ({ findings }) => !Inconclusive.isAll(findings.violations),
+    times: 2
+  })
+
 describe("under faults", () => {
   it.live(
     "three clients of three servers run for 20 seconds, and nothing is lost, applied twice, misreported or leaked",
     () =>
       Effect.gen(function*() {
-        const summary = yield* Run.run(request, quiet)
+        const summary = yield* conclusive(request)
         assertRight(summary)
         assert.isAtLeast([...summary.faults.values()].reduce((a, b) => a + b, 0), 4)
         assert.isAbove(summary.findings.unknown.applied + summary.findings.unknown.notApplied, 0)
         assert.isAbove(summary.findings.increments.accepted, 0)
       }),
-    120_000
+    240_000
   )
 
   it.live(
     "after an outage of all servers for 5 seconds, calls, locks, watches and temporary keys recover by themselves",
     () =>
       Effect.gen(function*() {
-        const summary = yield* Run.run({ ...request, outages: [5] }, quiet)
+        const summary = yield* conclusive({ ...request, outages: [5] })
         assertRight(summary)
         assert.strictEqual(summary.faults.get("outage"), 1)
       }),
-    120_000
+    240_000
   )
 })
 
@@ -78,11 +86,16 @@ describe("the harness", () => {
         // Only evictions, which take locks away without notice. A write that nothing interrupts is then late.
         const late = (write: Write) => Fence.unfenced(Effect.uninterruptible(Effect.delay(write, "30 millis")))
         const unfenced = { ...request, seed: 3, faults: ["evict"], mutateWrite: late } as const
-        const { findings } = yield* Run.run(unfenced, quiet)
-        const found = findings.violations.filter((violation) => violation.startsWith("written without the lock"))
-        assert.isAbove(found.length, 0, findings.violations.join("\n"))
+        const ofMutant = (violations: ReadonlyArray<string>) =>
+          violations.filter((violation) => violation.startsWith("written without the lock"))
+        // How many evictions hit a holder that writes depends on the machine.
+        const { findings } = yield* Effect.repeat(Effect.scoped(Run.run(unfenced, quiet)), {
+          until: ({ findings }) => ofMutant(findings.violations).length > 0,
+          times: 2
+        })
+        assert.isAbove(ofMutant(findings.violations).length, 0, findings.violations.join("\n"))
       }),
-    120_000
+    240_000
   )
 
   it.live(

@@ -8,6 +8,7 @@ import * as Effect from "effect/Effect"
 import * as Fiber from "effect/Fiber"
 import type { Kind } from "../src/Fault.ts"
 import { kindsOf } from "../src/Fault.ts"
+import * as Inconclusive from "../src/Inconclusive.ts"
 import * as Notes from "../src/Notes.ts"
 import * as Report from "../src/Report.ts"
 import * as Rounds from "../src/Round.ts"
@@ -51,13 +52,17 @@ describe("under faults of Postgres", () => {
     "three clients run for 18 seconds, and nothing is lost, applied twice, misreported or leaked",
     () =>
       Effect.gen(function*() {
-        const summary = yield* Run.run(request, quiet)
+        // On a busy machine too little may happen in the first run.
+        const summary = yield* Effect.repeat(Effect.scoped(Run.run(request, quiet)), {
+          until: ({ findings }) => !Inconclusive.isAll(findings.violations),
+          times: 2
+        })
         assert.deepStrictEqual(summary.findings.violations, [], Report.format(summary))
         assert.isAtLeast([...summary.faults.values()].reduce((a, b) => a + b, 0), 4)
         assert.isAbove(summary.findings.increments.accepted, 0)
         assert.isAbove(summary.subject.round.done["bill"]!, 0)
       }),
-    120_000
+    240_000
   )
 })
 
@@ -74,16 +79,24 @@ describe("the harness on Postgres", () => {
           ],
           ["o_n := greatest(now, since - 1);", "o_n := greatest(now + (now % 50 = 0)::int, since - 1);"]
         )
-        const { findings } = yield* Run.run(
+        const found = new Set<string>()
+        const hasRepeated = () => found.has("DuplicateWrite") || found.has("PhantomWrite")
+        const run = Effect.scoped(Run.run(
           { ...request, seconds: 14, faults: ["cut-after-forwarding", "lose-responses"], mutateScript },
           quiet
-        )
-        const kinds = new Set(findings.violations.map((violation) => violation.split(":")[0]))
-        const found = findings.violations.join("\n")
-        assert.isTrue(kinds.has("DuplicateWrite") || kinds.has("PhantomWrite"), found)
-        assert.isTrue(kinds.has("Missing"), found)
+        ))
+        // How many writes a fault hits depends on the machine.
+        const { findings } = yield* Effect.repeat(run, {
+          until: ({ findings }) => {
+            for (const violation of findings.violations) found.add(violation.split(":")[0]!)
+            return hasRepeated() && found.has("Missing")
+          },
+          times: 2
+        })
+        assert.isTrue(hasRepeated(), findings.violations.join("\n"))
+        assert.isTrue(found.has("Missing"), findings.violations.join("\n"))
       }),
-    180_000
+    300_000
   )
 
   it.live(

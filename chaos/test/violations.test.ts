@@ -14,6 +14,7 @@ import * as Growth from "../src/Growth.ts"
 import * as Inconclusive from "../src/Inconclusive.ts"
 import * as LeakCheck from "../src/LeakCheck.ts"
 import * as Notes from "../src/Notes.ts"
+import * as Recovery from "../src/Recovery.ts"
 import type { Round } from "../src/Round.ts"
 import * as RoundChecker from "../src/RoundChecker.ts"
 import * as UnexplainedErrors from "../src/UnexplainedErrors.ts"
@@ -61,6 +62,8 @@ const round = (changed: Partial<Round> = {}): Round => ({
   ...changed
 })
 
+const span = (from: number, to: number) => ({ from: nanos(from), to: nanos(to) })
+
 const responses = (client: string, from: number, to: number) =>
   Array.from({ length: Math.floor((to - from) * 10) }, (_, i) => call(client, from + i / 10, from + i / 10 + 0.01))
 
@@ -81,7 +84,6 @@ describe("an unexplained error", () => {
   })
 
   describe("beside measured stalls", () => {
-    const span = (from: number, to: number) => ({ from: nanos(from), to: nanos(to) })
     const renewal = call("c1", 9, 9.667, failed("DeadlineExceeded"), { _tag: "LeaseKeepAlive", id: 7n })
     const lost = (ended: number): History.History => ({
       ...History.empty,
@@ -220,6 +222,20 @@ describe("the undisturbed time without a service", () => {
   })
 })
 
+describe("a service that returns late after a fault", () => {
+  it("is a violation if it took more than five seconds without the stalls of the event loop", () => {
+    const late = (eventLoopStalls: Round["eventLoopStalls"]) =>
+      Recovery.find(round({
+        history: calls(...responses("c1", 0, 10), ...responses("c1", 17, 30)),
+        appliedFaults: [fault("lose-responses", 10, 11)],
+        eventLoopStalls
+      })).filter((violation) => violation.includes("came"))
+    assert.deepStrictEqual(late([]), ["the first response came 6.0 s after lose-responses"])
+    assert.lengthOf(late([span(9, 11.9)]), 1)
+    assert.lengthOf(late([span(12, 13.5), span(13, 14)]), 0)
+  })
+})
+
 describe("an inconclusive run", () => {
   const busy = calls(...Array.from({ length: 6 }, (_, i) => responses(`c${i + 1}`, 0, 30)).flat())
   const find = (changed: Partial<Round>, kinds: ReadonlyArray<Kind> = []) =>
@@ -234,6 +250,15 @@ describe("an inconclusive run", () => {
   it("has too few successful calls, however many fail", () => {
     const history = calls(...busy.calls.map((call) => ({ ...call, outcome: failed("Unavailable") })))
     assert.lengthOf(find({ history }), 2)
+  })
+
+  it("has too few successful calls for the time in which the event loop ran", () => {
+    const history = calls(...Array.from({ length: 8 }, (_, i) => responses(`c${i + 1}`, 0, 5)).flat())
+    const eventLoopStalls = [span(4, 29), span(5, 10)]
+    const rateOf = (changed: Partial<Round>) =>
+      find({ history, ...changed }).filter((lack) => lack.includes("calls per second"))
+    assert.lengthOf(rateOf({}), 1)
+    assert.lengthOf(rateOf({ eventLoopStalls }), 0)
   })
 })
 

@@ -53,7 +53,7 @@ const leaseOf = (user: string): Effect.Effect<Option.Option<bigint>, KvError.KvE
 /** A user logs in, is active for a while, and leaves. */
 export const program = Effect.gen(function*() {
   const kv = yield* Kv.Kv
-  yield* logIn("ada", "2 seconds")
+  yield* logIn("ada", "4 seconds")
   for (let second = 1; second <= 3; second++) {
     yield* Effect.sleep("1 second")
     yield* Console.log(`after ${second} s of use: ${(yield* touch("ada")) ? "logged in" : "logged out"}`)

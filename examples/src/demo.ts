@@ -37,15 +37,14 @@ const { positionals, values: args } = parseArgs({
 
 const names = ["ada", "bert", "cleo", "dora", "emil", "fay", "gus", "hana"]
 
-/** Holds are counted from 1. During this one the holder is killed. */
-const fatalHold = 5
-
 const coordinate = Effect.fnUntraced(function*(fleet: Fleet) {
   const kv = yield* Kv.Kv
   const print = yield* Printer.make(fleet.names, process.stdout.isTTY === true)
   yield* tour(print)
   yield* print.heading(`${fleet.names.length} workers (${fleet.kind}) share a counter under one lock`)
-  yield* print.line(`The ${fatalHold}th to hold it will be killed. A lease lasts ${Duration.format(Worker.ttl)}.\n`)
+  yield* print.line(
+    `The ${Worker.fatalHold}th to hold it will be killed. A lease lasts ${Duration.format(Worker.ttl)}.\n`
+  )
 
   const membership = yield* kv.subscribe(KeyRange.prefix(Worker.workers))
   yield* membership.events.pipe(
@@ -70,7 +69,7 @@ const follow = Effect.fnUntraced(function*(fleet: Fleet, print: Printer.Printer)
     const message = yield* Queue.take(fleet.messages)
     if (message._tag === "Ended") running--
     yield* Report.record(report, message, print)
-    if (message._tag === "Holds" && report.holds.length === fatalHold) {
+    if (message._tag === "Holds" && message.isVictim) {
       yield* fleet.kill(message.worker)
       Report.recordKill(report, message.token, yield* Clock.currentTimeMillis)
       yield* print.event(message.worker, "KILLED while it holds the lock; the others wait for its lease to expire")

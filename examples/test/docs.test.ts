@@ -20,7 +20,7 @@ import { execFile } from "node:child_process"
 import { existsSync, globSync, mkdirSync, readFileSync, rmSync, writeFileSync } from "node:fs"
 import { dirname, join } from "node:path"
 import { fileURLToPath, pathToFileURL } from "node:url"
-import { typeCheck } from "./support/typeCheck.ts"
+import { compilerTimeout, typeCheck } from "./support/typeCheck.ts"
 
 const root = fileURLToPath(new URL("../..", import.meta.url))
 
@@ -162,7 +162,7 @@ let complaints: ReadonlyArray<string> = []
 beforeAll(() => {
   write()
   complaints = typeCheck(folder)
-})
+}, compilerTimeout)
 
 afterAll(() => rmSync(folder, { recursive: true, force: true }))
 

@@ -20,7 +20,7 @@ import { globSync, mkdirSync, readFileSync, rmSync, writeFileSync } from "node:f
 import { dirname, join } from "node:path"
 import { fileURLToPath, pathToFileURL } from "node:url"
 import { type ESTree, parseSync } from "vite"
-import { typeCheck } from "./support/typeCheck.ts"
+import { compilerTimeout, typeCheck } from "./support/typeCheck.ts"
 
 const root = fileURLToPath(new URL("../..", import.meta.url))
 
@@ -120,7 +120,7 @@ beforeAll(() => {
     writeFileSync(fileOf(example), moduleOf(example))
   }
   complaints = typeCheck(folder)
-})
+}, compilerTimeout)
 
 afterAll(() => {
   rmSync(folder, { recursive: true, force: true })

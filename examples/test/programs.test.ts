@@ -97,7 +97,8 @@ describe("the examples run as programs", { concurrent: true, timeout: 120_000 },
         [run("BoundedImports"), run("SearchIndex"), run("OneWay")],
         { concurrency: "unbounded" }
       )
-      assert.strictEqual(imports.at(-1), "at most 3 of 3 permits were used")
+      // How many run at once depends on the machine. The example's own test shows that they use all permits.
+      assert.match(imports.at(-1)!, /^at most [1-3] of 3 permits were used$/)
       assert.strictEqual(index.length, 3)
       assert.match(road[0]!, /no two of them met/)
     }))

@@ -49,7 +49,8 @@ const recordHold = Effect.fnUntraced(function*(
   print: Printer
 ) {
   report.holds.push({ worker, token: BigInt(token), from: at, until: undefined })
-  if (report.killedAt === undefined || report.takeOverMillis !== undefined) {
+  // The message of a hold before the kill may arrive after those of the holds that followed.
+  if (report.killedAt === undefined || report.takeOverMillis !== undefined || at < report.killedAt) {
     return yield* print.event(worker, `holds the lock, token ${token}`)
   }
   report.takeOverMillis = at - report.killedAt

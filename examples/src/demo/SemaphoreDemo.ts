@@ -9,6 +9,7 @@ import * as Deferred from "effect/Deferred"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Fiber from "effect/Fiber"
+import * as Schedule from "effect/Schedule"
 import { type Plug, pluggedInto } from "./Fibers.ts"
 import * as Printer from "./Printer.ts"
 import * as Store from "./Store.ts"
@@ -25,6 +26,7 @@ interface Tally {
   most: number
   /** How many permits each of them holds, in the order in which they were admitted. */
   readonly order: Array<number>
+  readonly admitted: Set<string>
   afterKill: number | undefined
 }
 
@@ -32,7 +34,7 @@ export const run = Effect.fnUntraced(function*(names: ReadonlyArray<string>, nam
   const print = yield* Printer.make(names, process.stdout.isTTY === true)
   yield* print.heading(`${names.length} workers share ${permits} permits, on ${Store.describe}`)
   yield* print.line(`The first holds two of them and will be killed. A lease lasts ${Duration.format(ttl)}.\n`)
-  const tally: Tally = { used: 0, most: 0, order: [], afterKill: undefined }
+  const tally: Tally = { used: 0, most: 0, order: [], admitted: new Set(), afterKill: undefined }
   const plug: Plug = { pulled: false }
   const [first = "", ...others] = names
 
@@ -48,7 +50,7 @@ export const run = Effect.fnUntraced(function*(names: ReadonlyArray<string>, nam
       Effect.forkScoped(
         work(each, i === 1 ? 3 : 1, Effect.sleep("300 millis")).pipe(on(namespace, { pulled: false }))
       )
-    ))
+    ).pipe(Effect.tap(hasCome(each).pipe(on(namespace, { pulled: false })))))
   yield* Effect.sleep("300 millis")
   plug.pulled = true
   const killedAt = yield* Clock.currentTimeMillis
@@ -70,6 +72,17 @@ export const run = Effect.fnUntraced(function*(names: ReadonlyArray<string>, nam
   ]
   if (checks.includes(false)) yield* Effect.fail(new Error("the check failed"))
 
+  /** The next one comes when this one has its place in the queue, however long that takes. */
+  function hasCome(worker: string) {
+    return Effect.gen(function*() {
+      const { holders, waiters } = yield* DistSemaphore.make(name, { permits })
+      yield* Effect.repeat(Effect.all([holders, waiters]), {
+        until: (all) => tally.admitted.has(worker) || all.flat().some(({ description }) => description === worker),
+        schedule: Schedule.spaced("10 millis")
+      })
+    })
+  }
+
   function work(worker: string, weight: number, body: Effect.Effect<void>) {
     const holding = ({ token }: DistLock.Lock) =>
       Effect.acquireUseRelease(
@@ -77,6 +90,7 @@ export const run = Effect.fnUntraced(function*(names: ReadonlyArray<string>, nam
           tally.used += weight
           tally.most = Math.max(tally.most, tally.used)
           tally.order.push(weight)
+          tally.admitted.add(worker)
           if (weight === permits) tally.afterKill = yield* Clock.currentTimeMillis
           yield* print.event(worker, `holds ${weight}, with token ${token}`)
         }),

@@ -19,9 +19,22 @@ export const ttl = Duration.seconds(2)
 
 const rounds = 4
 
+/** Holds are counted from 1, as increments are. The holder during this one is killed. */
+export const fatalHold = 5
+
+/** Who waits to be killed. */
+const victim = "victim"
+
 /** The messages of a worker. Times are wall-clock milliseconds, because all workers run on one machine. */
 export type Message =
-  | { readonly _tag: "Holds"; readonly worker: string; readonly token: string; readonly at: number }
+  | {
+    readonly _tag: "Holds"
+    readonly worker: string
+    readonly token: string
+    readonly at: number
+    /** Whether it waits to be killed. */
+    readonly isVictim: boolean
+  }
   | {
     readonly _tag: "Wrote"
     readonly worker: string
@@ -71,9 +84,13 @@ const untilPresent = Effect.fnUntraced(function*(count: number) {
 /** A read-modify-write with a pause in the middle. Without the lock, or with two holders, increments would be lost. */
 const increment = Effect.fnUntraced(function*(name: string, lock: DistLock.Lock, send: Send) {
   const token = `${lock.token}`
-  yield* send({ _tag: "Holds", worker: name, token, at: yield* Clock.currentTimeMillis })
+  const at = yield* Clock.currentTimeMillis
   const kv = yield* Kv.Kv
   const from = Number(Option.getOrElse(yield* kv.get(counter), () => "0"))
+  const isVictim = from + 1 === fatalHold && (yield* kv.testAndSet(victim, Option.none(), name))
+  yield* send({ _tag: "Holds", worker: name, token, at, isVictim })
+  // The kill must not come too late, however long the message takes.
+  if (isVictim) return yield* Effect.never
   yield* Effect.sleep(yield* Random.nextIntBetween(20, 80))
   const to = from + 1
   yield* kv.txn({ then: [Op.put(counter, `${to}`), Op.put(`${log}${token.padStart(12, "0")}`, name)] })

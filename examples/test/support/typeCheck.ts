@@ -26,6 +26,9 @@ const configuration = {
   }
 }
 
+/** What the compiler may take on a busy machine, in milliseconds. */
+export const compilerTimeout = 180_000
+
 /** What the compiler reports about the modules in a folder, a line for each. */
 export const typeCheck = (folder: string): ReadonlyArray<string> => {
   writeFileSync(join(folder, "tsconfig.json"), JSON.stringify(configuration))

@@ -32,7 +32,7 @@ describe("take", () => {
           const fiber = Effect.runFork(Effect.andThen(burn(steps), watcher.take))
           fiber.interruptUnsafe()
           if (Exit.isFailure(yield* Fiber.await(fiber))) {
-            const next = yield* Effect.timeoutOption(watcher.take, "500 millis")
+            const next = yield* Effect.timeoutOption(watcher.take, "10 seconds")
             assert.isTrue(Option.isSome(next), `lost after ${steps} steps`)
           }
         }))
@@ -52,7 +52,7 @@ describe("a watch that resumes", () => {
           const fiber = Effect.runFork(Effect.andThen(burn(steps), watcher.take))
           fiber.interruptUnsafe()
           if (Exit.isFailure(yield* Fiber.await(fiber))) {
-            const next = yield* Effect.timeoutOption(watcher.take, "500 millis")
+            const next = yield* Effect.timeoutOption(watcher.take, "10 seconds")
             assert.isTrue(Option.isSome(next), `lost after ${steps} steps`)
           }
         }))

@@ -13,6 +13,7 @@ import * as Redacted from "effect/Redacted"
 import * as Ref from "effect/Ref"
 import { client } from "./support/client.ts"
 import { timedWithoutStalls } from "./support/stalls.ts"
+import { eventually } from "./support/watching.ts"
 
 interface Load {
   /** The outcome of each write, by its value. */
@@ -179,8 +180,13 @@ layer(EtcdCluster.layer({ members: 3 }), { excludeTestServices: true, timeout: "
         const proxies = yield* Effect.forEach(cluster.endpoints, (target) => TcpProxy.make({ target }))
         const fault = Effect.forEach(cluster.members, (member, i) =>
           Effect.gen(function*() {
-            yield* proxies[i]!.dropResponses
+            const proxy = proxies[i]!
+            yield* proxy.dropResponses
+            const { bytesToServer } = yield* proxy.stats
             yield* Effect.sleep("300 millis")
+            // On a busy machine it takes longer until the member has requests without a response, if a client uses it.
+            const hasRequests = Effect.map(proxy.stats, (stats) => stats.bytesToServer > bytesToServer)
+            yield* Effect.timeoutOption(eventually(hasRequests), "5 seconds")
             yield* member.kill
             yield* proxies[i]!.heal
             yield* Effect.sleep("500 millis")

@@ -20,7 +20,8 @@ import * as Redacted from "effect/Redacted"
 import * as Scope from "effect/Scope"
 import * as ChildProcess from "node:child_process"
 import { fileURLToPath } from "node:url"
-import { client, timed } from "./support/client.ts"
+import { client } from "./support/client.ts"
+import { timedWithoutStalls } from "./support/stalls.ts"
 
 const on = (kv: Kv.Kv) => Effect.provideService(Kv.Kv, kv)
 
@@ -56,8 +57,8 @@ layer(EtcdCluster.layer(), { excludeTestServices: true, timeout: "2 minutes" })(
       const scope = yield* Scope.make()
       yield* on(kv)(Scope.provide(make, scope))
       return yield* whileStopped(Effect.gen(function*() {
-        const [released] = yield* timed(Scope.close(scope, Exit.void))
-        const [closed] = yield* timed(Scope.close(clientScope, Exit.void))
+        const [released] = yield* timedWithoutStalls(Scope.close(scope, Exit.void))
+        const [closed] = yield* timedWithoutStalls(Scope.close(clientScope, Exit.void))
         return { released: Math.round(released), closed: Math.round(closed) }
       }))
     })
@@ -88,7 +89,7 @@ layer(EtcdCluster.layer(), { excludeTestServices: true, timeout: "2 minutes" })(
         const body = Effect.andThen(Effect.sync(() => holds = true), Effect.never)
         const fiber = yield* Effect.forkScoped(on(kv)(DistLock.withDistLock(body, names)))
         yield* until("it holds", Effect.sync(() => holds))
-        const [took] = yield* whileStopped(timed(Fiber.interrupt(fiber)))
+        const [took] = yield* whileStopped(timedWithoutStalls(Fiber.interrupt(fiber)))
         assert.isAtMost(took, 1000 + slack)
         yield* until("all are removed", Effect.map(kv.count(KeyRange.prefix("interrupted/")), (count) => count === 0))
       }))
@@ -106,7 +107,7 @@ layer(EtcdCluster.layer(), { excludeTestServices: true, timeout: "2 minutes" })(
           }
           for (const [what, attempt] of Object.entries(attempts)) {
             const [took, error] = yield* whileStopped(
-              timed(Effect.flip(Deadline.within(attempt as Effect.Effect<unknown, unknown>, "1 second")))
+              timedWithoutStalls(Effect.flip(Deadline.within(attempt as Effect.Effect<unknown, unknown>, "1 second")))
             )
             assert.isAtMost(took, 1000 + slack, what)
             assert.strictEqual(KvError.isKvError(error) && error.reason._tag, "Unavailable", what)
@@ -124,7 +125,7 @@ layer(EtcdCluster.layer(), { excludeTestServices: true, timeout: "2 minutes" })(
         const kv = yield* newClient
         yield* kv.put("connected", "1")
         const attempt = on(kv)(DistLock.withDistLock(Effect.void, "timed-out", { acquireTimeout: "1 second" }))
-        const [took, error] = yield* whileStopped(timed(Effect.flip(attempt)))
+        const [took, error] = yield* whileStopped(timedWithoutStalls(Effect.flip(attempt)))
         assert.isAtMost(took, 2000 + slack)
         assert.isTrue(error instanceof LockError.LockTimeout)
         assert.strictEqual(Option.getOrThrow((error as LockError.LockTimeout).storeFailure)._tag, "Unavailable")
@@ -200,7 +201,7 @@ layer(withAuth, { excludeTestServices: true, timeout: "2 minutes" })(
         yield* on(kv)(Scope.provide(DistLock.acquire("revoked/l", { ttl: "3 seconds" }), scope))
         const kept = yield* on(kv)(DistLock.acquire("kept/l", { ttl: "3 seconds" }))
         yield* cluster.etcdctl(["role", "revoke-permission", "role-of-app", "revoked/", "--prefix"])
-        const [took] = yield* timed(Scope.close(scope, Exit.void))
+        const [took] = yield* timedWithoutStalls(Scope.close(scope, Exit.void))
         assert.isAtMost(took, 1000 + slack)
         // Several times the time to live.
         yield* Effect.sleep("8 seconds")

@@ -5,12 +5,12 @@ import * as Kv from "@effect-kv/core/Kv"
 import * as Members from "@effect-kv/core/Members"
 import { EtcdCluster, TcpProxy } from "@effect-kv/test-suite/verification"
 import { assert, describe, it } from "@effect/vitest"
-import * as Clock from "effect/Clock"
 import * as Effect from "effect/Effect"
 import * as Fiber from "effect/Fiber"
 import * as Option from "effect/Option"
 import * as Schema from "effect/Schema"
 import { client } from "./support/client.ts"
+import { timedWithoutStalls } from "./support/stalls.ts"
 
 const on = (kv: Kv.Kv) => Effect.provideService(Kv.Kv, kv)
 
@@ -29,11 +29,7 @@ const isListed = (kv: Kv.Kv) =>
 
 /** How long it takes until the condition holds, in milliseconds. */
 const timed = <E>(what: string, condition: Effect.Effect<boolean, E>) =>
-  Effect.gen(function*() {
-    const began = yield* Clock.currentTimeMillis
-    yield* until(what, condition)
-    return (yield* Clock.currentTimeMillis) - began
-  })
+  Effect.map(timedWithoutStalls(until(what, condition)), ([elapsed]) => elapsed)
 
 /** Twice the promise, because the machine that runs the tests may be busy with others. */
 const limitMillis = 4000

@@ -18,6 +18,7 @@ import { inspect } from "node:util"
 import { client, reason } from "./support/client.ts"
 import * as FakeEtcd from "./support/FakeEtcd.ts"
 import { hold } from "./support/holdings.ts"
+import { unlessStalled } from "./support/stalls.ts"
 import { eventually } from "./support/watching.ts"
 
 /** A server that accepts one password, and tokens that were made since the password was last changed. */
@@ -104,7 +105,7 @@ describe("a password from an effect", () => {
       assert.match((yield* reason(kv.get("a"))).message, /failed: it was interrupted/)
       outcome = Effect.succeed(Redacted.make("right"))
       yield* kv.put("a", "1")
-    }))
+    }).pipe(Effect.scoped, unlessStalled(1000)))
 
   it.live("an effect that hangs ends at the layer's deadline, is named by calls that wait for it, and runs again", () =>
     Effect.gen(function*() {
@@ -116,7 +117,7 @@ describe("a password from an effect", () => {
       assert.match(failure.message, /the effect of auth\.password has not returned/)
       yield* Effect.retry(kv.get("a"), { times: 5 })
       assert.strictEqual(runs.length, 2)
-    }))
+    }).pipe(Effect.scoped, unlessStalled(1000)))
 
   it.live("the effect runs in the context in which the layer was built, and interrupting its first caller does not end it", () =>
     Effect.gen(function*() {

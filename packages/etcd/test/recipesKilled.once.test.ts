@@ -9,12 +9,13 @@ import * as DistSemaphore from "@effect-kv/core/DistSemaphore"
 import * as Election from "@effect-kv/core/Election"
 import * as KeyRange from "@effect-kv/core/KeyRange"
 import * as Kv from "@effect-kv/core/Kv"
+import { backendOf } from "@effect-kv/core/KvInternals"
 import * as Members from "@effect-kv/core/Members"
 import * as RunOnce from "@effect-kv/core/RunOnce"
 import * as Slot from "@effect-kv/core/Slot"
 import { EtcdCluster } from "@effect-kv/test-suite/verification"
 import { assert, layer } from "@effect/vitest"
-import * as Clock from "effect/Clock"
+import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import * as Fiber from "effect/Fiber"
@@ -24,6 +25,7 @@ import * as Scope from "effect/Scope"
 import * as Stream from "effect/Stream"
 import { client } from "./support/client.ts"
 import * as lockWorkers from "./support/lockWorkers.ts"
+import { recordStalls } from "./support/stalls.ts"
 
 const on = (kv: Kv.Kv) => Effect.provideService(Kv.Kv, kv)
 
@@ -63,11 +65,15 @@ layer(EtcdCluster.layer(), { excludeTestServices: true, timeout: "1 minute" })("
       yield* until("the observer sees the leader", Effect.sync(() => leaders.length > 0))
 
       let killedAt = 0
-      /** The result, and how long after the kill it came. */
+      const stalled = yield* recordStalls
+      /** The result, and how long after the kill it came, with the stalls of this process and without. */
       const timed = <A, E, R>(effect: Effect.Effect<A, E, R>) =>
         Effect.forkScoped(
-          Effect.flatMap(Effect.exit(effect), (exit) =>
-            Effect.map(Clock.currentTimeMillis, (now) => ({ exit, millis: now - killedAt })))
+          Effect.map(Effect.exit(effect), (exit) => {
+            const now = performance.now()
+            const millis = now - killedAt
+            return { exit, millis, withoutStalls: millis - stalled({ from: killedAt, to: now }) }
+          })
         )
       const waiting = {
         successor: yield* timed(
@@ -97,7 +103,19 @@ layer(EtcdCluster.layer(), { excludeTestServices: true, timeout: "1 minute" })("
           (all) => all.map(({ length }) => length).join() === "2,1,3,1,2"
         )
       )
-      killedAt = yield* Clock.currentTimeMillis
+      const lease = Option.getOrThrow(
+        Option.flatMap(yield* on(kv)(Election.leader("k/election")), (leader) => leader.lease)
+      )
+      yield* until(
+        "its lease has at least half of its time left",
+        Effect.suspend(() => {
+          killedAt = performance.now()
+          return Effect.map(
+            backendOf(kv).leaseTimeToLive(lease),
+            ({ remaining }) => Duration.toMillis(remaining) >= ttlMillis / 2
+          )
+        })
+      )
       yield* worker.signal("SIGKILL")
 
       const ended = yield* Effect.all({
@@ -108,9 +126,9 @@ layer(EtcdCluster.layer(), { excludeTestServices: true, timeout: "1 minute" })("
         barrier: Fiber.join(waiting.barrier),
         member: Fiber.join(waiting.member)
       }, { concurrency: "unbounded" })
-      for (const [what, { millis }] of Object.entries(ended)) {
+      for (const [what, { millis, withoutStalls }] of Object.entries(ended)) {
         assert.isAtLeast(millis, ttlMillis / 2, `${what} waited for the lease`)
-        assert.isBelow(millis, ttlMillis + 3000, what)
+        assert.isBelow(withoutStalls, ttlMillis + 3000, what)
       }
       assert.isTrue(Exit.isSuccess(ended.successor.exit) && ended.successor.exit.value > BigInt(token))
       assert.deepStrictEqual(ended.permits.exit, Exit.succeed("permits"))

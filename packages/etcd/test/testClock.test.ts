@@ -16,6 +16,7 @@ import * as Option from "effect/Option"
 import * as TestClock from "effect/testing/TestClock"
 import { client, reason } from "./support/client.ts"
 import * as FakeEtcd from "./support/FakeEtcd.ts"
+import { unlessStalled } from "./support/stalls.ts"
 
 const realSleep = (duration: Duration.Input) => TestClock.withLive(Effect.sleep(duration))
 
@@ -35,7 +36,7 @@ describe("etcd under a test clock", () => {
       assert.strictEqual(failure._tag, "DeadlineExceeded")
       assert.isAtLeast(elapsed, 295)
       assert.strictEqual((yield* reason(kv.put("a", "1")))._tag, "Indeterminate")
-    }))
+    }).pipe(Effect.scoped, unlessStalled(1000)))
 
   it.effect("a watch that is not confirmed fails at its deadline under a test clock", () =>
     Effect.gen(function*() {
@@ -68,7 +69,7 @@ describe("etcd under a test clock", () => {
       yield* Effect.flip(lock.lost)
       assert.isFalse(yield* lock.isHeld)
       yield* proxy.heal
-    }))
+    }).pipe(Effect.scoped, unlessStalled(3000)))
 
   it.effect("waiting for a lock, holding it and releasing it use real time under a test clock, also through an outage", () =>
     Effect.gen(function*() {
@@ -93,7 +94,7 @@ describe("etcd under a test clock", () => {
         }),
         {}
       ).pipe(Effect.flatMap(Fiber.join), Effect.map((text) => assert.strictEqual(text, "in turn")))
-    }))
+    }).pipe(Effect.scoped, unlessStalled(1000)))
 
   it.effect("the body of a lock keeps the test's clock", () =>
     Effect.gen(function*() {
@@ -116,5 +117,5 @@ describe("etcd under a test clock", () => {
       )
       const kv = Context.get(yield* TestClock.withLive(build), Kv.Kv)
       assert.strictEqual((yield* reason(kv.get("a")))._tag, "DeadlineExceeded")
-    }))
+    }).pipe(Effect.scoped, unlessStalled(1000)))
 })

@@ -2,8 +2,10 @@
  * How the client obtains and replaces tokens, on a fake server with scripted responses.
  */
 import * as Deadline from "@effect-kv/core/Deadline"
+import * as KvError from "@effect-kv/core/KvError"
 import { assert, describe, it } from "@effect/vitest"
 import { status } from "@grpc/grpc-js"
+import * as Deferred from "effect/Deferred"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import * as Fiber from "effect/Fiber"
@@ -132,7 +134,7 @@ describe("tokens", () => {
           const first = yield* Effect.forkChild(Effect.provideService(source.get, References.MaxOpsBeforeYield, steps))
           for (let i = 0; i < yields; i++) yield* Effect.yieldNow
           yield* Fiber.interrupt(first)
-          const token = yield* Effect.timeoutOption(source.get, "1 second")
+          const token = yield* Effect.timeoutOption(source.get, "10 seconds")
           assert.deepStrictEqual(token, Option.some("t"), `${steps} steps, ${yields} yields`)
         }
       }
@@ -145,9 +147,29 @@ describe("tokens", () => {
       const waiting = yield* Effect.forkChild(reason(source.get))
       yield* Effect.yieldNow
       yield* Scope.close(scope, Exit.void)
-      const before = yield* Effect.timeout(Fiber.join(waiting), "1 second")
-      const after = yield* Effect.timeout(reason(source.get), "1 second")
+      const before = yield* Effect.timeout(Fiber.join(waiting), "10 seconds")
+      const after = yield* Effect.timeout(reason(source.get), "10 seconds")
       assert.deepStrictEqual([before._tag, after._tag], ["Closed", "Closed"])
+    }))
+
+  it.live("a call that waits for a token request in flight is not failed by its rejection, but makes another one", () =>
+    Effect.gen(function*() {
+      const scope = yield* Effect.scope
+      const rejection = yield* Deferred.make<string, KvError.KvError>()
+      let requests = 0
+      const authenticate = Effect.suspend(() => ++requests === 1 ? Deferred.await(rejection) : Effect.succeed("t"))
+      const source = tokens.make(authenticate, scope)
+      const first = yield* Effect.forkChild(reason(source.get), { startImmediately: true })
+      const others = yield* Effect.forkChild(Effect.replicateEffect(source.get, 3, { concurrency: "unbounded" }), {
+        startImmediately: true
+      })
+      // All wait for the one request.
+      yield* Effect.repeat(Effect.yieldNow, { until: () => requests === 1 })
+      // The server has rejected the credentials before the others began, and accepts them now.
+      yield* Deferred.fail(rejection, KvError.make(new KvError.Unauthenticated({ message: "rejected" })))
+      assert.strictEqual((yield* Fiber.join(first))._tag, "Unauthenticated")
+      assert.deepStrictEqual(yield* Fiber.join(others), ["t", "t", "t"])
+      assert.strictEqual(requests, 2)
     }))
 
   it.live("the token request is retried if no server could be reached", () =>

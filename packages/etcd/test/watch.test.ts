@@ -20,8 +20,9 @@ import * as Scope from "effect/Scope"
 import * as Stream from "effect/Stream"
 import * as Tracer from "effect/Tracer"
 import * as Peer from "./grpc/support/Peer.ts"
-import { client, reason, services, timed } from "./support/client.ts"
+import { client, reason, services } from "./support/client.ts"
 import { total } from "./support/metrics.ts"
+import { timedWithoutStalls } from "./support/stalls.ts"
 import { batchesUpTo, eventually, linesOf, untilStatus, watch, watcherCount } from "./support/watching.ts"
 
 layer(EtcdCluster.layer(), { excludeTestServices: true, timeout: "60 seconds" })((it) => {
@@ -172,7 +173,7 @@ layer(EtcdCluster.layer(), { excludeTestServices: true, timeout: "60 seconds" })
         for (const kv of clients) yield* kv.put("silent", "1")
         yield* proxy.blackhole()
         const opened = Effect.forEach(clients, (kv) => watch(kv, KeyRange.key("silent")), { concurrency: "unbounded" })
-        const [elapsed] = yield* timed(opened)
+        const [elapsed] = yield* timedWithoutStalls(opened)
         assert.isBelow(elapsed, 10_000)
       }))
 
@@ -206,7 +207,7 @@ layer(EtcdCluster.layer(), { excludeTestServices: true, timeout: "60 seconds" })
         const { revision } = yield* direct.put(`${prefix}a`, "3")
         yield* cluster.compact(revision)
         yield* proxy.up
-        const [elapsed, failure] = yield* timed(reason(behind.take))
+        const [elapsed, failure] = yield* timedWithoutStalls(reason(behind.take))
         assert.isBelow(elapsed, 2000)
         assert.isTrue(failure._tag === "Compacted" && Option.contains(failure.compactRevision, revision))
         assert.strictEqual((yield* reason(behind.take))._tag, "Compacted", "every later take fails too")
@@ -330,7 +331,7 @@ layer(EtcdCluster.layer(), { excludeTestServices: true, timeout: "60 seconds" })
         const taking = yield* Effect.forkChild(reason(watcher.take))
         const status = yield* Effect.forkChild(Stream.runDrain(watcher.status))
         yield* Effect.yieldNow
-        const [elapsed] = yield* timed(Scope.close(scope, Exit.void))
+        const [elapsed] = yield* timedWithoutStalls(Scope.close(scope, Exit.void))
         assert.isBelow(elapsed, 1000)
         assert.strictEqual((yield* Fiber.join(taking))._tag, "Closed")
         assert.strictEqual((yield* reason(watcher.take))._tag, "Closed")

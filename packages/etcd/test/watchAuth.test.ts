@@ -9,7 +9,8 @@ import * as Fiber from "effect/Fiber"
 import * as Layer from "effect/Layer"
 import * as Redacted from "effect/Redacted"
 import * as Stream from "effect/Stream"
-import { client, timed } from "./support/client.ts"
+import { client } from "./support/client.ts"
+import { timedWithoutStalls } from "./support/stalls.ts"
 import { batchesUpTo, linesOf, untilStatus, watch } from "./support/watching.ts"
 
 const tokenTtl = 4
@@ -72,7 +73,7 @@ layer(withAuth, { excludeTestServices: true, timeout: "60 seconds" })((it) => {
           yield* untilStatus(old, "Interrupted")
           const three = yield* put("app/a", "3")
           yield* proxy.up
-          const [elapsed, batches] = yield* timed(batchesUpTo({ ...old, revision: two }, three))
+          const [elapsed, batches] = yield* timedWithoutStalls(batchesUpTo({ ...old, revision: two }, three))
           assert.deepStrictEqual(linesOf(batches), [`${three} put app/a=3`])
           assert.isBelow(elapsed, 2000)
           assert.deepStrictEqual(linesOf(yield* batchesUpTo({ ...late, revision: two }, three)), [

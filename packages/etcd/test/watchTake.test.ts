@@ -81,7 +81,8 @@ const burn = (steps: number): Effect.Effect<void> => steps === 0 ? Effect.void :
 /** Around the number of steps after which a fiber yields: `Scheduler.MaxOpsBeforeYield` is 2048. */
 const points = Array.from({ length: 45 }, (_, i) => 2012 + i)
 
-const promptly = (take: Watcher["take"]) => Effect.timeoutOption(take, "500 millis")
+/** A take that stalls never ends. */
+const promptly = (take: Watcher["take"]) => Effect.timeoutOption(take, "10 seconds")
 
 describe("take", () => {
   it.live("take returns events that arrived while its fiber had yielded", () =>

@@ -35,7 +35,7 @@ describe("Guardian", () => {
         Fs.writeSync(file, `${child.pid}\n`)
         Fs.closeSync(file)
       })
-      assert.strictEqual(yield* Effect.timeout(Fiber.join(ending), "5 seconds"), "SIGKILL")
+      assert.strictEqual(yield* Effect.timeout(Fiber.join(ending), "20 seconds"), "SIGKILL")
       yield* Fiber.join(closing)
       assert.isFalse(Fs.existsSync(`${guardian.directory}.gone`))
     }))

@@ -31,7 +31,7 @@ const peer = (socket: Net.Socket): Peer => {
 
 const until = (what: string, condition: () => boolean) =>
   Effect.repeat(Effect.sync(condition), { until: (value) => value, schedule: Schedule.spaced("2 millis") }).pipe(
-    Effect.timeoutOrElse({ duration: "5 seconds", orElse: () => Effect.die(new Error(`not within 5 s: ${what}`)) })
+    Effect.timeoutOrElse({ duration: "20 seconds", orElse: () => Effect.die(new Error(`not within 20 s: ${what}`)) })
   )
 
 /** A server that sends nothing by itself: the test controls both ends. */
@@ -79,8 +79,8 @@ const setup = Effect.gen(function*() {
   return { server, proxy, link, client, remote }
 })
 
-/** Long enough for bytes on the loopback to arrive if they were forwarded. */
-const aMoment = Effect.sleep("50 millis")
+/** Long enough for bytes on the loopback to arrive if they were forwarded: time, and turns of the event loop. */
+const aMoment = Effect.replicateEffect(Effect.sleep("5 millis"), 10, { discard: true })
 
 describe("TcpProxy", () => {
   it.live("a proxy forwards bytes in both directions and counts them", () =>
@@ -244,12 +244,17 @@ describe("TcpProxy", () => {
     Effect.gen(function*() {
       const { client, proxy, remote } = yield* setup
       yield* proxy.throttle(100_000)
-      const start = performance.now()
-      remote.socket.write(Buffer.alloc(30_000))
-      yield* until("it arrives", () => client.bytes() === 30_001)
-      const took = performance.now() - start
-      assert.isAtLeast(took, 290)
-      assert.isBelow(took, 2000)
+      const transfer = Effect.gen(function*() {
+        const start = performance.now()
+        const before = client.bytes()
+        remote.socket.write(Buffer.alloc(30_000))
+        yield* until("it arrives", () => client.bytes() === before + 30_000)
+        return performance.now() - start
+      })
+      const times = yield* Effect.replicateEffect(transfer, 3)
+      for (const took of times) assert.isAtLeast(took, 290)
+      // A busy machine may delay one of them.
+      assert.isBelow(Math.min(...times), 2000)
     }))
 
   it.live("halfOpen closes the server side, and the client is not notified", () =>
@@ -343,13 +348,18 @@ describe("TcpProxy", () => {
       const block = Buffer.alloc(1024 * 1024)
       for (let sent = 0; sent < total; sent += block.length) client.socket.write(block)
       const passed = Effect.map(proxy.stats, ({ bytesToServer }) => bytesToServer)
-      yield* Effect.sleep("300 millis")
-      const before = yield* passed
-      yield* Effect.sleep("100 millis")
-      assert.strictEqual(yield* passed, before)
+      const standsStill = Effect.gen(function*() {
+        const before = yield* passed
+        yield* aMoment
+        return before > 1 && (yield* passed) === before
+      })
+      yield* Effect.repeat(standsStill, { until: (stands) => stands })
       // No more than fits into the kernel buffers of the two connections.
-      assert.isBelow(before, total / 2)
+      const held = yield* passed
+      assert.isBelow(held, total / 2)
       assert.isAbove(client.socket.writableLength, total / 2)
+      yield* aMoment
+      assert.strictEqual(yield* passed, held)
       remote.socket.resume()
       yield* until("all arrives", () => remote.bytes() === total + 1)
     }))

@@ -11,6 +11,7 @@ import * as Scope from "effect/Scope"
 import * as Net from "node:net"
 import { replaced, Reset, Status } from "../../src/grpc/status.ts"
 import type * as Transport from "../../src/grpc/Transport.ts"
+import { timedWithoutStalls, unlessStalled } from "../support/stalls.ts"
 import { bytes, call, channelTo, failureOf, pair, path, responding, start, timed } from "./support/client.ts"
 import * as Peer from "./support/Peer.ts"
 
@@ -72,7 +73,7 @@ describe("a channel connects", () => {
       const calling = yield* start(call(channel, "x", { timeout: 10_000 }))
       yield* peer.connection(1)
       swallows = false
-      const { millis, value } = yield* timed(calling.result)
+      const [millis, value] = yield* timedWithoutStalls(calling.result)
       assert.deepStrictEqual(value, Result.succeed("re: x"))
       assert.isBelow(millis, 1500)
     }))
@@ -108,7 +109,7 @@ describe("a channel connects", () => {
           Effect.succeed(["127.0.0.2", "127.0.0.3", "127.0.0.4"].map((address) => ({ address, family: 4 }))),
         ...fast
       })
-      const { millis, value } = yield* timed(call(channel))
+      const [millis, value] = yield* timedWithoutStalls(call(channel))
       assert.strictEqual(value, "re: request")
       assert.isBelow(millis, 1000)
       yield* Effect.forEach(
@@ -227,7 +228,7 @@ describe("a channel connects", () => {
       yield* hanging.result
       assert.strictEqual(channel.state(), "Idle")
       assert.strictEqual(yield* call(channel), "response")
-    }))
+    }).pipe(Effect.scoped, unlessStalled(1000)))
 
   it.live("a channel whose idle connection the server half-closes connects again for the next call", () =>
     Effect.gen(function*() {
@@ -374,7 +375,7 @@ describe("a channel detects that its connection is dead", () => {
       assert.strictEqual(peer.connections.length, 1)
       connection.respond(1)
       assert.deepStrictEqual(yield* calling.result, Result.succeed("response"))
-    }))
+    }).pipe(Effect.scoped, unlessStalled(1000)))
 
   it.live("a call on a connection that was checked a moment ago moves as quickly as any other", () =>
     Effect.gen(function*() {
@@ -394,12 +395,12 @@ describe("a channel detects that its connection is dead", () => {
       yield* peer.connections[0]!.until((connection) => connection.count(Peer.Type.PING) === 1)
       isDeaf = true
       const options = { isRepeatable: true }
-      const { millis, value } = yield* timed(failureOf(channel, options))
+      const [millis, value] = yield* timedWithoutStalls(failureOf(channel, options))
       assert.deepStrictEqual([value.details, value.delivery], [replaced, "Sent"])
       assert.isBelow(millis, 5000)
       assert.deepStrictEqual([isSilent, isReplaced], [1, 1])
       assert.strictEqual(yield* call(channel), "re: request")
-    }))
+    }).pipe(Effect.scoped, unlessStalled(1000)))
 
   it.live("calls without a response that are each too short to make the connection suspect make it suspect together", () =>
     Effect.gen(function*() {
@@ -411,7 +412,7 @@ describe("a channel detects that its connection is dead", () => {
       yield* call(channel)
       isDeaf = true
       const short = Effect.result(call(channel, "short", { timeout: 50 }))
-      const { millis } = yield* timed(Effect.repeat(short, { until: Result.isSuccess }))
+      const [millis] = yield* timedWithoutStalls(Effect.repeat(short, { until: Result.isSuccess }))
       assert.isBelow(millis, 5000)
     }))
 
@@ -422,7 +423,7 @@ describe("a channel detects that its connection is dead", () => {
       yield* Effect.sleep("300 millis")
       yield* call(channel)
       assert.strictEqual(peer.connections[0]!.count(Peer.Type.PING), 0)
-    }))
+    }).pipe(Effect.scoped, unlessStalled(1000)))
 
   it.live("repeated checks of a connection ping no more often than servers tolerate", () =>
     Effect.gen(function*() {
@@ -438,7 +439,7 @@ describe("a channel detects that its connection is dead", () => {
       yield* Effect.sleep("300 millis")
       yield* checks
       assert.strictEqual(pings(), 3)
-    }))
+    }).pipe(Effect.scoped, unlessStalled(1000)))
 
   it.live("after a long silence a ping precedes the call, which goes to another connection if there is no response", () =>
     Effect.gen(function*() {
@@ -461,7 +462,7 @@ describe("a channel detects that its connection is dead", () => {
       assert.strictEqual(yield* call(channel, "replaced"), "re: replaced")
       assert.strictEqual(peer.connections.length, 2)
       assert.strictEqual(peer.connections[0]!.requests.size, 3)
-    }))
+    }).pipe(Effect.scoped, unlessStalled(1000)))
 
   it.live("after ENHANCE_YOUR_CALM pings come half as often", () =>
     Effect.gen(function*() {

@@ -35,17 +35,20 @@ export const recordStalls: Effect.Effect<(within: Interval) => number, never, Sc
   }
 })
 
-/** How many milliseconds an effect took, without the stalls of the event loop in this time, and its result. */
+/**
+ * How many milliseconds an effect took, without the stalls of the event loop in this time, its result, and how many it took
+ * with them: what may be too long is the first, what may be too short is the last.
+ */
 export const timedWithoutStalls = <A, E, R>(
   effect: Effect.Effect<A, E, R>
-): Effect.Effect<readonly [number, A], E, R> =>
+): Effect.Effect<readonly [withoutStalls: number, result: A, withStalls: number], E, R> =>
   Effect.scopedWith((scope) =>
     Effect.gen(function*() {
       const stalled = yield* Effect.provideService(recordStalls, Scope.Scope, scope)
       const from = performance.now()
       const value = yield* effect
       const to = performance.now()
-      return [to - from - stalled({ from, to }), value] as const
+      return [to - from - stalled({ from, to }), value, to - from] as const
     })
   )
 

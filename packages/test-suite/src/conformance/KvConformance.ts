@@ -52,6 +52,7 @@ import * as WatchHistory from "./cases/WatchHistory.ts"
 import * as WatchResume from "./cases/WatchResume.ts"
 import * as WatchStreams from "./cases/WatchStreams.ts"
 import * as Writes from "./cases/Writes.ts"
+import { mostAttempts, unlessStalled } from "./unlessStalled.ts"
 
 export { defaultLimits, Store } from "./cases/Case.ts"
 export type { Case, Environment, Limits } from "./cases/Case.ts"
@@ -122,10 +123,11 @@ export interface Options<out E> {
   readonly layer: Layer.Layer<Store, E>
   /**
    * True for a store that is made once for all cases, such as a server that takes time to start. It is emptied before
-   * each case. Default: each case gets a store of its own.
+   * each case. A case that waits for such a store is repeated, at most twice, if it failed while the event loop of the
+   * tests was stalled: their process was not let run. Default: each case gets a store of its own.
    */
   readonly shared?: boolean | undefined
-  /** Milliseconds that a case may take. Default: 60,000. */
+  /** Milliseconds that a case may take, for each time that it runs. Default: 60,000. */
   readonly timeout?: number | undefined
 }
 
@@ -166,7 +168,9 @@ export const suite = <E>(name: string, options: Options<E>): void => {
   if (options.shared === true) {
     sharedLayer(options.layer, { excludeTestServices: true, timeout: "2 minutes" })(name, (it) => {
       register((each) =>
-        it.effect(each.title, () => Effect.andThen(each.waits ? Effect.void : empty, each.run), timeout)
+        each.waits
+          ? it.effect(each.title, () => unlessStalled(each.run), mostAttempts * timeout)
+          : it.effect(each.title, () => Effect.andThen(empty, each.run), timeout)
       )
     })
   } else {

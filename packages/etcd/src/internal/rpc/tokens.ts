@@ -67,8 +67,15 @@ export const make = (
   })
   // Other calls wait for `fetching`, so an interruption must not come between setting it and starting the request.
   const fetch = Effect.flatMap(Effect.uninterruptible(begin), Deferred.await)
+  const currentOrFetched = Effect.suspend(() => current !== undefined ? Effect.succeed(current.token) : fetch)
   return {
-    get: Effect.suspend(() => current !== undefined ? Effect.succeed(current.token) : fetch),
+    // A request that was in flight before may have been rejected before this call began, and the credentials or the
+    // cluster's authentication may have changed since.
+    get: Effect.suspend(() =>
+      fetching === undefined
+        ? currentOrFetched
+        : Effect.catchReason(currentOrFetched, "KvError", "Unauthenticated", () => currentOrFetched)
+    ),
     rejected: (token) => {
       if (current?.token === token) current = undefined
     },

@@ -11,6 +11,7 @@ import * as Session from "@effect-kv/core/Session"
 import * as TempKey from "@effect-kv/core/TempKey"
 import { assert } from "@effect/vitest"
 import * as Array from "effect/Array"
+import * as Clock from "effect/Clock"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
@@ -20,7 +21,7 @@ import { chapter, promptly, reasonOf, Store, test, waitingTest, waitUntil } from
 import { entryOf } from "./entries.ts"
 import * as faults from "./faults.ts"
 import { hold, on, signalling, soon } from "./locking.ts"
-import { countOf, leaseIsGone } from "./sessionChecks.ts"
+import { leaseIsGone } from "./sessionChecks.ts"
 
 /** A session whose calls go through faults, until it is closed. */
 const sessionWith = Effect.fnUntraced(function*(kv: Kv.Kv, seen: faults.Faults, ttl: Duration.Input) {
@@ -56,13 +57,21 @@ export const cases = chapter("sessions", [
       const store = yield* Store
       const seen = faults.make()
       const { close, session } = yield* sessionWith(kv, seen, "3 seconds")
+      const renewedAt: Array<number> = []
+      seen.before = (call) =>
+        call.kind === "leaseKeepAlive"
+          ? Effect.map(Clock.currentTimeMillis, (now) => void renewedAt.push(now))
+          : Effect.void
       yield* kv.put("session/renewed", "v", { lease: session.lease })
       yield* store.passTime("7500 millis")
       assert.isTrue(yield* session.isAlive)
       assert.strictEqual((yield* entryOf(kv, "session/renewed")).lossyText, "v")
-      const renewals = countOf(seen, "leaseKeepAlive")
-      assert.isAtLeast(renewals, 6)
-      assert.isAtMost(renewals, 8)
+      const pauses = renewedAt.slice(1).map((at, i) => at - renewedAt[i]!).toSorted((a, b) => a - b)
+      assert.isAtLeast(pauses.length, 3)
+      // A busy machine delays some renewals, so how many there are in a time says nothing.
+      const median = pauses[Math.floor(pauses.length / 2)]!
+      assert.isAtLeast(median, 900)
+      assert.isAtMost(median, 1500)
       yield* close
     }
   ),

@@ -128,7 +128,9 @@ layer(EtcdCluster.layer(), { excludeTestServices: true, timeout: "2 minutes" })(
         const [took, error] = yield* whileStopped(timedWithoutStalls(Effect.flip(attempt)))
         assert.isAtMost(took, 2000 + slack)
         assert.isTrue(error instanceof LockError.LockTimeout)
-        assert.strictEqual(Option.getOrThrow((error as LockError.LockTimeout).storeFailure)._tag, "Unavailable")
+        const failure = Option.getOrThrow((error as LockError.LockTimeout).storeFailure)
+        assert.strictEqual(failure._tag, "Unavailable")
+        assert.match(failure.message, /^http:.* has not responded/)
       }))
   }
 )

@@ -808,3 +808,18 @@ describe("watches on one stream", () => {
     assert.strictEqual(live.watch.state._tag, "Live")
   })
 })
+
+describe("the reason why a watch waits", () => {
+  it("is not that of the watches before it", () => {
+    const world = new World(() => 0)
+    const first = world.open({ range: KeyRange.all })
+    world.pool.notOpened(KvError.make(new KvError.Unavailable({ message: "connection refused" })))
+    assert.strictEqual(world.pool.lastFailure, "connection refused")
+    const second = world.open({ range: KeyRange.all })
+    assert.strictEqual(world.pool.lastFailure, "connection refused", "the watches still wait for the same stream")
+    world.close(first)
+    world.close(second)
+    world.open({ range: KeyRange.all })
+    assert.isUndefined(world.pool.lastFailure)
+  })
+})

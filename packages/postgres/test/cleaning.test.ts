@@ -41,9 +41,13 @@ layer(database.pipe(Layer.provideMerge(PostgresServer.layer())), { excludeTestSe
             sql.unsafe(`select ${schema}.clean(10)`)
           )))
           const waits = (name: string) =>
-            untilRows(sql`
+            untilRows(
+              sql,
+              `a call of ${name} that waits for a lock`,
+              sql`
               select from pg_stat_activity
-              where wait_event_type = 'Lock' and query like ${`%${schema}%.${name}(%`}`)
+              where wait_event_type = 'Lock' and query like ${`%${schema}%.${name}(%`}`
+            )
           yield* waits("clean")
           const write = yield* Effect.forkChild(kv.put("other", "1"))
           yield* Effect.raceFirst(waits("put_entries"), Fiber.join(write))

@@ -2,9 +2,11 @@
  * Typed errors for what is wrong with a database, its permissions or the options, on a real server.
  */
 import * as Deadline from "@effect-kv/core/Deadline"
+import * as DistLock from "@effect-kv/core/DistLock"
 import * as Kv from "@effect-kv/core/Kv"
 import type * as KvError from "@effect-kv/core/KvError"
 import * as KvUrl from "@effect-kv/core/KvUrl"
+import type * as LockError from "@effect-kv/core/LockError"
 import * as PostgresLayer from "@effect-kv/postgres/PostgresLayer"
 import * as PostgresSchema from "@effect-kv/postgres/PostgresSchema"
 import { PostgresServer } from "@effect-kv/test-suite/verification"
@@ -17,11 +19,15 @@ import * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
 import * as Fiber from "effect/Fiber"
 import * as Layer from "effect/Layer"
+import * as Logger from "effect/Logger"
 import * as Option from "effect/Option"
 import * as Redacted from "effect/Redacted"
+import * as References from "effect/References"
 import * as Result from "effect/Result"
 import { SqlError, UnknownError } from "effect/sql/SqlError"
+import * as Fs from "node:fs"
 import * as Net from "node:net"
+import * as Path from "node:path"
 import { oldestServer } from "../src/internal/schema/script.ts"
 import * as sqlErrors from "../src/internal/sqlErrors.ts"
 import { createVersion1 } from "./support/schemas.ts"
@@ -160,6 +166,66 @@ layer(PostgresServer.layer(), { excludeTestServices: true, timeout: "1 minute" }
       const kv = yield* open(asApp, options)
       yield* kv.put("a", "1")
       assert.deepStrictEqual(yield* kv.get("a"), Option.some("1"))
+    }))
+
+  it.effect("a replica that rejects the password is named with the reason, once, and the primary answers", () =>
+    Effect.gen(function*() {
+      const { data, port, url } = yield* PostgresServer.PostgresServer
+      const sql = Context.get(yield* Layer.build(PgClient.layer({ url: Redacted.make(url) })), PgClient.PgClient)
+      yield* sql`create role replica_reader login password 'correct horse'`
+      const hba = Path.join(data, "pg_hba.conf")
+      const before = Fs.readFileSync(hba, "utf8")
+      Fs.writeFileSync(hba, `host all replica_reader 127.0.0.1/32 scram-sha-256\n${before}`)
+      yield* sql`select pg_reload_conf()`
+      const asReader = `postgres://replica_reader:hunter2@127.0.0.1:${port}/postgres`
+      const probe = Effect.flip(
+        Effect.scoped(
+          Layer.build(Layer.fresh(PgClient.layer({ url: Redacted.make(asReader) }))).pipe(
+            Effect.flatMap((context) => Context.get(context, PgClient.PgClient)`select 1`)
+          )
+        )
+      )
+      yield* Effect.repeat(Effect.option(probe), { until: Option.isSome })
+      const logged: Array<string> = []
+      const logger = Logger.make(({ fiber, message }) => {
+        logged.push(JSON.stringify([message, fiber.getRef(References.CurrentLogAnnotations)]))
+      })
+      yield* Effect.gen(function*() {
+        const kv = yield* open(url, { replica: PgClient.layer({ url: Redacted.make(asReader) }) })
+        yield* kv.put("read", "1")
+        assert.deepStrictEqual(yield* kv.get("read", { serializable: true }), Option.some("1"))
+        assert.deepStrictEqual(yield* kv.get("read", { serializable: true }), Option.some("1"))
+      }).pipe(Effect.provide(Logger.layer([logger])))
+      const warnings = logged.filter((text) => text.includes("replica cannot be read"))
+      assert.strictEqual(warnings.length, 1, logged.join())
+      assert.match(warnings[0]!, /password authentication failed for user .*replica_reader.* \(SQLSTATE 28P01\)/)
+      assert.notMatch(logged.join(), /hunter2|correct horse/)
+    }))
+
+  it.effect("a lock under a limit shorter than the connection names no failure that has passed", () =>
+    Effect.gen(function*() {
+      const server = yield* PostgresServer.PostgresServer
+      const kv = yield* open(server.url)
+      const limited = (name: string) =>
+        Effect.flip(
+          Effect.provideService(
+            DistLock.withDistLock(Effect.never, name, { acquireTimeout: "300 millis" }),
+            Kv.Kv,
+            kv
+          )
+        )
+      yield* server.kill
+      assert.match(
+        (yield* limited("outage")).message,
+        /could not be reached: Postgres: .*(ECONNREFUSED|Connection closed)/
+      )
+      yield* server.start
+      yield* Effect.scoped(Effect.gen(function*() {
+        const other = yield* open(server.url)
+        yield* Effect.provideService(DistLock.acquire("outage"), Kv.Kv, other)
+        const timeout = yield* limited("outage")
+        assert.deepStrictEqual((timeout as LockError.LockTimeout).storeFailure, Option.none(), timeout.message)
+      }))
     }))
 
   it.effect("a server that is too old is told apart by the script, and the error names the oldest version", () =>

@@ -82,6 +82,26 @@ layer(PostgresServer.layer(), { excludeTestServices: true, timeout: "1 minute" }
       assert.deepStrictEqual(yield* kv.get("inside"), Option.none())
     }))
 
+  it.effect("a lock that cannot be acquired or renewed, because other work uses the pool, names the pool", () =>
+    Effect.gen(function*() {
+      const client = yield* application(2)
+      const sql = Context.get(client, PgClient.PgClient)
+      const withLock = <A, E>(
+        body: Effect.Effect<A, E>,
+        options?: { readonly ttl?: "3 seconds"; readonly acquireTimeout?: "300 millis" }
+      ) => Effect.flip(Effect.provideContext(DistLock.withDistLock(body, "starved", options), client))
+      const occupied = Effect.all([sql.reserve, sql.reserve])
+      const lost = yield* withLock(Effect.scoped(Effect.andThen(occupied, Effect.never)), { ttl: "3 seconds" })
+      assert.include(
+        lost.message,
+        "its lease could not be renewed in time: no connection of the PgClient was available (its pool may be in use"
+      )
+      const timeout = yield* Effect.scoped(
+        Effect.andThen(occupied, withLock(Effect.void, { acquireTimeout: "300 millis" }))
+      )
+      assert.include(timeout.message, "no connection of the PgClient was available (its pool may be in use")
+    }))
+
   it.effect("two connections are enough for a fenced transaction under a lock", () =>
     Effect.gen(function*() {
       const client = yield* application(2)

@@ -106,9 +106,13 @@ layer(recorded.pipe(Layer.provideMerge(PostgresServer.layer())), { excludeTestSe
             ))
           const release = yield* holding(sql, "select pg_advisory_xact_lock(hashtextextended('effect-kv schema', 0))")
           const puts = yield* Effect.forEach(kvs, (kv, i) => Effect.forkChild(put(kv, i)))
-          yield* untilRows(sql`
+          yield* untilRows(
+            sql,
+            "three processes that wait to create the schema",
+            sql`
             select count(*) from pg_stat_activity where application_name = ${schema} and wait_event = 'advisory'
-            having count(*) = 3`)
+            having count(*) = 3`
+          )
           yield* release
           yield* Effect.forEach(puts, Fiber.join)
           assert.strictEqual(yield* transactions(schema), 1)

@@ -6,6 +6,7 @@ import type * as Kv from "@effect-kv/core/Kv"
 import type { KvBackend } from "@effect-kv/core/KvBackend"
 import * as KvError from "@effect-kv/core/KvError"
 import * as KvInternals from "@effect-kv/core/KvInternals"
+import * as LastFailure from "@effect-kv/core/LastFailure"
 import * as Clock from "effect/Clock"
 import { PersistenceError } from "effect/cluster/ClusterError"
 import type * as ShardingConfig from "effect/cluster/ShardingConfig"
@@ -76,7 +77,7 @@ export const operation = <A, E, R>(
 ): Effect.Effect<A, PersistenceError, R> =>
   Effect.suspend(() => {
     let last: E | undefined
-    return effect.pipe(
+    const repeated = effect.pipe(
       Effect.tapError((error) =>
         Effect.sync(() => {
           last = error
@@ -84,17 +85,21 @@ export const operation = <A, E, R>(
       ),
       Effect.retry({ while: mayBeRepeated, schedule: Schedule.spaced("50 millis") }),
       // A little less than the whole: the failure of the call says more than that of the operation.
-      Deadline.within(Duration.times(interval, 0.9)),
-      Effect.timeoutOrElse({
-        duration: interval,
-        orElse: (): Effect.Effect<never, E | KvError.KvError> =>
-          last !== undefined ? Effect.fail(last) : KvError.fail(
-            new KvError.DeadlineExceeded({ message: `${name} did not end within ${Duration.format(interval)}` })
-          )
-      }),
+      Deadline.within(Duration.times(interval, 0.9))
+    )
+    return LastFailure.timeoutOrElse(repeated, {
+      duration: interval,
+      orElse: (why): Effect.Effect<never, E | KvError.KvError> =>
+        last === undefined ? KvError.fail(tooLate(name, interval, why)) : Effect.fail(last)
+    }).pipe(
       Effect.withTracerEnabled(false),
       PersistenceError.refail
     )
+  })
+
+const tooLate = (name: string, interval: Duration.Duration, why: KvError.Reason | undefined): KvError.Reason =>
+  new KvError.DeadlineExceeded({
+    message: `${name} did not end within ${Duration.format(interval)}${why === undefined ? "" : `: ${why.message}`}`
   })
 
 const mayBeRepeated = (error: unknown): boolean =>

@@ -14,6 +14,7 @@ import * as Option from "effect/Option"
 import * as Result from "effect/Result"
 import * as Schema from "effect/Schema"
 import { execute } from "../backend/KvBackend.ts"
+import * as LastFailure from "../backend/LastFailure.ts"
 import * as internals from "../internal/kv/internals.ts"
 import * as json from "../internal/values/json.ts"
 import { monotonicMillis } from "../internal/values/monotonic.ts"
@@ -123,9 +124,10 @@ export const check = (options?: Options): Effect.Effect<Healthy, Unhealthy, Kv> 
       const began = monotonicMillis(clock)
       const within = <A>(effect: Effect.Effect<A, KvError.KvError>): Effect.Effect<Result.Result<A, KvError.KvError>> =>
         Effect.result(
-          Effect.timeoutOrElse(Effect.provideService(effect, Deadline.Deadline, deadline), {
+          LastFailure.timeoutOrElse(Effect.provideService(effect, Deadline.Deadline, deadline), {
             duration: Duration.sum(deadline, grace),
-            orElse: () => KvError.fail(new KvError.DeadlineExceeded({ message: "the store did not respond in time" }))
+            orElse: (why) =>
+              KvError.fail(why ?? new KvError.DeadlineExceeded({ message: "the store did not respond in time" }))
           })
         )
       const [read, alarms] = yield* Effect.all([

@@ -133,6 +133,8 @@ export class ChannelState implements Line, Owner {
 
   #connect(): void {
     if (this.#state === "Closed") return
+    // What kept it from connecting when it was needed last may have passed long ago.
+    if (this.#state === "Idle") this.problem = undefined
     this.#state = "Connecting"
     this.#environment.connect(false)
   }

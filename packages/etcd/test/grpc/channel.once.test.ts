@@ -53,6 +53,19 @@ describe("a channel connects", () => {
       assert.strictEqual((yield* failureOf(channel)).details, failure.details)
     }))
 
+  it.live("a channel that was idle connects again without the problem of the last time", () =>
+    Effect.gen(function*() {
+      const peer = yield* Peer.make(responding)
+      yield* peer.stopListening
+      const channel = yield* channelTo(peer.port, { connect: { backoff: { first: "1 millis", longest: "1 millis" } } })
+      assert.match((yield* failureOf(channel)).details, /ECONNREFUSED/)
+      yield* Effect.repeat(Effect.yieldNow, { until: () => channel.state() === "Idle" })
+      assert.match(channel.problem()!, /ECONNREFUSED/)
+      assert.isFalse(channel.isSettled())
+      assert.strictEqual(channel.state(), "Connecting")
+      assert.isUndefined(channel.problem())
+    }))
+
   it.live("a channel connects again after the server was down", () =>
     Effect.gen(function*() {
       const first = yield* Peer.make(responding)

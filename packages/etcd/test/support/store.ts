@@ -17,7 +17,14 @@ const store = (options: Omit<EtcdLayer.Options, "endpoints">) =>
     ),
     compact: cluster.compact,
     passTime: Effect.sleep,
-    limits: KvConformance.defaultLimits
+    limits: KvConformance.defaultLimits,
+    unreachable: {
+      client: Effect.map(
+        Effect.suspend(() => Layer.build(EtcdLayer.layer({ ...options, endpoints: ["http://127.0.0.1:1"] }))),
+        Context.get(Kv.Kv)
+      ),
+      cause: /ECONNREFUSED 127\.0\.0\.1:1/
+    }
   }))
 
 /** Runs the suite on one server for all cases. */

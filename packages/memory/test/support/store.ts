@@ -5,6 +5,7 @@ import * as Kv from "@effect-kv/core/Kv"
 import * as MemoryLayer from "@effect-kv/memory/MemoryLayer"
 import * as MemoryStore from "@effect-kv/memory/MemoryStore"
 import { KvConformance } from "@effect-kv/test-suite/conformance"
+import { KvFaults } from "@effect-kv/test-suite/testing"
 import * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
@@ -18,7 +19,15 @@ const store = (options: MemoryLayer.Options) =>
     ),
     compact: memory.compact,
     passTime: TestClock.adjust,
-    limits: KvConformance.defaultLimits
+    limits: KvConformance.defaultLimits,
+    // A store in memory cannot be unreachable, but core must name what a backend knows.
+    unreachable: {
+      client: Effect.flatMap(memory.connect, (backend) => KvFaults.make(backend)).pipe(
+        Effect.tap((faults) => faults.partition({ requests: "refused" })),
+        Effect.map(({ kv }) => kv)
+      ),
+      cause: /KvFaults: the store (is|was) unreachable/
+    }
   }))
 
 /** Runs the suite on clients with these options. */

@@ -14,6 +14,7 @@ import type { Entry } from "@effect-kv/core/Entry"
 import * as Fence from "@effect-kv/core/Fence"
 import type { Kv } from "@effect-kv/core/Kv"
 import * as KvError from "@effect-kv/core/KvError"
+import * as LastFailure from "@effect-kv/core/LastFailure"
 import * as Lease from "@effect-kv/core/Lease"
 import * as Op from "@effect-kv/core/Op"
 import * as Clock from "effect/Clock"
@@ -89,6 +90,8 @@ interface Attempt<S> {
 interface Slot<S> {
   pending: Array<Member<S>>
   isRunning: boolean
+  /** The calls of the batch in flight, for callers that give up before it ends. */
+  calls: LastFailure.LastFailure | undefined
   known: Known<S> | undefined
   readonly turns: Turns
 }
@@ -238,11 +241,18 @@ export const make = Effect.fnUntraced(function*<S>(
         }
         slot.pending = []
         for (const member of members) member.isSent = true
+        const calls = slot.calls = new LastFailure.LastFailure()
         const failed = (error: Failure): void => members.forEach(({ fail }) => fail(error))
         yield* batchSpan.around(batch(key, slot, members), members.map(({ caller }) => caller)).pipe(
+          LastFailure.recorded(calls),
           Effect.catch((error) => Effect.sync(() => failed(error))),
           // Callers that have their result take no other.
-          Effect.onExit(() => Effect.sync(() => failed(closed)))
+          Effect.onExit(() =>
+            Effect.sync(() => {
+              slot.calls = undefined
+              failed(closed)
+            })
+          )
         )
       }
     }).pipe(
@@ -257,7 +267,8 @@ export const make = Effect.fnUntraced(function*<S>(
   }
 
   const slotOf = (key: string): Slot<S> => {
-    const slot = slots.get(key) ?? { pending: [], isRunning: false, known: undefined, turns: new Turns() }
+    const slot = slots.get(key) ??
+      { pending: [], isRunning: false, calls: undefined, known: undefined, turns: new Turns() }
     slots.delete(key)
     slots.set(key, slot)
     if (slots.size > maxSlots) {
@@ -273,9 +284,10 @@ export const make = Effect.fnUntraced(function*<S>(
   const update: CombinedUpdates<S>["update"] = <A>(key: string, f: (state: Option.Option<S>) => Step<S, A>) =>
     Effect.withFiber((fiber) => {
       let member: Member<S> | undefined
+      let slot: Slot<S> | undefined
       const result = Effect.callback<A, Failure>((resume) => {
         if (isClosed) return resume(Effect.fail(closed))
-        const slot = slotOf(key)
+        const own = slot = slotOf(key)
         const joined: Member<S> = {
           apply: (state) => {
             const step = f(state)
@@ -286,14 +298,14 @@ export const make = Effect.fnUntraced(function*<S>(
           isSent: false
         }
         member = joined
-        if (isSettled(slot, joined, millisOf(fiber.getRef(Clock.Clock).monotonicTimeNanosUnsafe()))) return
-        slot.pending.push(joined)
-        if (!slot.isRunning) {
-          slot.isRunning = true
-          run(drain(key, slot))
+        if (isSettled(own, joined, millisOf(fiber.getRef(Clock.Clock).monotonicTimeNanosUnsafe()))) return
+        own.pending.push(joined)
+        if (!own.isRunning) {
+          own.isRunning = true
+          run(drain(key, own))
         }
         return Effect.sync(() => {
-          slot.pending = slot.pending.filter((other) => other !== joined)
+          own.pending = own.pending.filter((other) => other !== joined)
         })
       })
       const deadline = fiber.getRef(Deadline.Deadline)
@@ -301,7 +313,7 @@ export const make = Effect.fnUntraced(function*<S>(
         ? result
         : Effect.timeoutOrElse(result, {
           duration: deadline,
-          orElse: () => KvError.fail(deadlinePassed(deadline, member?.isSent === true))
+          orElse: () => KvError.fail(deadlinePassed(deadline, member?.isSent === true, slot?.calls?.lastFailure))
         })
     })
 
@@ -336,8 +348,13 @@ const tooLate = (conflicts: number): KvError.KvError =>
     })
   )
 
-const deadlinePassed = (deadline: Duration.Duration, isSent: boolean): KvError.Reason => {
-  const message = `the update did not end within ${Duration.format(deadline)}`
+const deadlinePassed = (
+  deadline: Duration.Duration,
+  isSent: boolean,
+  why: KvError.Reason | undefined
+): KvError.Reason => {
+  const details = why === undefined ? "" : ` (${why.message})`
+  const message = `the update did not end within ${Duration.format(deadline)}${details}`
   return isSent
     ? new KvError.Indeterminate({ message: `${message}; it may still be applied` })
     : new KvError.DeadlineExceeded({ message: `not applied: ${message}` })

@@ -21,9 +21,17 @@ export type Outcome =
   | { readonly _tag: "Rows"; readonly rows: ReadonlyArray<Row> }
   | { readonly _tag: "Rejected"; readonly error: KvError.KvError }
   | { readonly _tag: "Failed"; readonly error: SqlError; readonly sent: boolean }
-  | { readonly _tag: "Late"; readonly sent: boolean }
+  | { readonly _tag: "Late"; readonly sent: boolean; readonly stage: Stage }
   | { readonly _tag: "Closed"; readonly sent: boolean }
   | { readonly _tag: "Cancelled" }
+
+/** What an attempt waits for: the responses of earlier ones, a connection of the pool, or its own response. */
+export type Stage = "Turn" | "Connection" | "Response"
+
+/** An attempt in flight. */
+export interface InFlight {
+  readonly stage: Stage
+}
 
 /** What is attempted. */
 export interface Request {
@@ -35,6 +43,8 @@ export interface Request {
   readonly isInTurn: boolean
   /** Where it is measured; `undefined` if it is not. */
   readonly metrics: RequestMetrics | undefined
+  /** Called with the attempt when it begins. */
+  readonly onBegin?: ((attempt: InFlight) => void) | undefined
 }
 
 type Run = <A, E>(effect: Effect.Effect<A, E>) => Fiber.Fiber<A, E>
@@ -74,6 +84,7 @@ export class Attempts {
       return Effect.callback<Outcome>((resume) => {
         if (!this.#shared.isOpen) return resume(Effect.succeed({ _tag: "Closed", sent: false }))
         const attempt = new Attempt(this.#shared, request, control, resume)
+        request.onBegin?.(attempt)
         attempt.begin()
         return Effect.sync(() => attempt.giveUp())
       })
@@ -136,7 +147,7 @@ const endOf = (fibers: ReadonlyArray<Fiber.Fiber<unknown, unknown>>): Effect.Eff
 /** Timers of Node cannot be longer. */
 const longestTimer = 2 ** 31 - 1
 
-class Attempt implements Holder {
+class Attempt implements Holder, InFlight {
   reservation: Reservation | undefined = undefined
   /** `undefined` until it has a turn. */
   fiber: Fiber.Fiber<unknown, unknown> | undefined = undefined
@@ -169,6 +180,16 @@ class Attempt implements Holder {
   get declareVoid(): Statement | undefined {
     const { query } = this.#request
     return "sql" in query ? query.declareVoid : undefined
+  }
+
+  get stage(): Stage {
+    if (this.#wasSent) return "Response"
+    if (this.fiber !== undefined) return "Connection"
+    // It waits for what those wait for that have a turn.
+    for (const other of this.#shared.attempts) {
+      if (other.fiber !== undefined && other.stage === "Connection") return "Connection"
+    }
+    return "Turn"
   }
 
   begin(): void {
@@ -270,7 +291,7 @@ class Attempt implements Holder {
   #arm(millis: number): void {
     this.#timer = setTimeout(() => {
       if (millis > longestTimer) this.#arm(millis - longestTimer)
-      else this.#settle({ _tag: "Late", sent: this.#wasSent })
+      else this.#settle({ _tag: "Late", sent: this.#wasSent, stage: this.stage })
     }, Math.min(millis, longestTimer))
   }
 }

@@ -4,6 +4,7 @@
  */
 import * as Deadline from "@effect-kv/core/Deadline"
 import * as KvError from "@effect-kv/core/KvError"
+import * as LastFailure from "@effect-kv/core/LastFailure"
 import * as Tracing from "@effect-kv/core/Tracing"
 import type * as PgClient from "@effect/sql-pg/PgClient"
 import * as Duration from "effect/Duration"
@@ -12,7 +13,7 @@ import type * as Fiber from "effect/Fiber"
 import * as Random from "effect/Random"
 import type * as Scope from "effect/Scope"
 import type { SqlError } from "effect/sql/SqlError"
-import { Attempts, type Outcome, type Request } from "./attempts.ts"
+import { Attempts, type InFlight, type Outcome, type Request, type Stage } from "./attempts.ts"
 import { Identity, type Kind, type Lineage, type Position, type Sent } from "./identity.ts"
 import { isVoid } from "./items.ts"
 import * as lineage from "./lineage.ts"
@@ -105,13 +106,15 @@ export class Connection {
    * `StoreReplaced` if the rows show that the store was replaced.
    */
   read(statement: Statement, positionIn?: PositionIn): Effect.Effect<ReadonlyArray<Row>, KvError.KvError> {
-    return this.#within((remaining) => this.#attempts({ statement, remaining, positionIn, resolve: undefined }))
+    return this.#within((remaining, call) =>
+      this.#attempts({ statement, remaining, positionIn, resolve: undefined, call })
+    )
   }
 
   /** `read`, not delayed by other statements of this client: for renewals, whose delay loses a session and its locks. */
   readUrgently(statement: Statement): Effect.Effect<ReadonlyArray<Row>, KvError.KvError> {
-    return this.#within((remaining) =>
-      this.#attempts({ statement, remaining, positionIn: undefined, resolve: undefined, isUrgent: true })
+    return this.#within((remaining, call) =>
+      this.#attempts({ statement, remaining, positionIn: undefined, resolve: undefined, isUrgent: true, call })
     )
   }
 
@@ -137,24 +140,32 @@ export class Connection {
     positionIn?: PositionIn,
     onVoid?: Resolve<A>
   ): Effect.Effect<ReadonlyArray<Row> | A, KvError.KvError> {
-    return this.#within((remaining) => this.#attempts({ statement, remaining, positionIn, resolve, onVoid }))
+    return this.#within((remaining, call) =>
+      this.#attempts({ statement, remaining, positionIn, resolve, onVoid, call })
+    )
   }
 
   #within<A>(
-    f: (remaining: () => number) => Effect.Effect<A, KvError.KvError>
+    f: (remaining: () => number, call: CallState | undefined) => Effect.Effect<A, KvError.KvError>
   ): Effect.Effect<A, KvError.KvError> {
     return realTime.provide(Effect.withFiber((fiber) => {
       const deadline = fiber.getRef(Deadline.Deadline) ?? this.settings.deadline
       const end = performance.now() + Duration.toMillis(deadline)
-      return f(() => end - performance.now())
+      const remaining = (): number => end - performance.now()
+      const record = fiber.getRef(LastFailure.Current)
+      if (record === undefined) return f(remaining, undefined)
+      const call = new CallState(this.#schemaUse)
+      return record.during(f(remaining, call), call)
     }))
   }
 
   /** Call it when the effect that it returns is executed. */
   #attempts<A>(
-    { isOfCatalog = false, isUrgent = false, onVoid, positionIn, remaining, resolve, statement }: {
+    { call, isOfCatalog = false, isUrgent = false, onVoid, positionIn, remaining, resolve, statement }: {
       readonly statement: Statement
       readonly remaining: () => number
+      /** What is known of the call, if somebody may give it up before its deadline. */
+      readonly call?: CallState | undefined
       readonly positionIn: PositionIn | undefined
       readonly resolve: Resolve<A> | undefined
       readonly onVoid?: Resolve<A> | undefined
@@ -180,9 +191,10 @@ export class Connection {
       if (last !== undefined) this.metrics?.retried(last)
       const { sent } = this.identity
       const once = isOfCatalog
-        ? this.#send(statement, remaining, isUrgent)
-        : this.#attempt(statement, remaining, isUrgent)
+        ? this.#send(statement, remaining, isUrgent, call)
+        : this.#attempt(statement, remaining, isUrgent, call)
       return Effect.flatMap(once, (outcome) => {
+        call?.ended(outcome)
         switch (outcome._tag) {
           case "Rows": {
             const { rows } = outcome
@@ -208,8 +220,9 @@ export class Connection {
             if (outcome.sent && resolve !== undefined) {
               return KvError.fail(unknown("no response arrived before the deadline"))
             }
-            return last === undefined
-              ? KvError.fail(late(outcome.sent, this.#schemaUse.isReady))
+            // A statement that was sent has got over the failure before it.
+            return last === undefined || outcome.sent
+              ? KvError.fail(late(outcome.stage, this.#schemaUse))
               : sqlErrors.fail(last)
           case "Failed": {
             const { error, sent } = outcome
@@ -268,11 +281,11 @@ export class Connection {
     )
   }
 
-  /** One attempt, of at most that many milliseconds; `undefined` if it failed. It does not check the schema. */
-  once(statement: Statement, millis: number): Effect.Effect<ReadonlyArray<Row> | undefined> {
-    return Effect.map(
+  /** One attempt, of at most that many milliseconds. Fails with the reason in words. It does not check the schema. */
+  once(statement: Statement, millis: number): Effect.Effect<ReadonlyArray<Row>, string> {
+    return Effect.flatMap(
       realTime.provide(this.#inFlight.once(unmeasured(statement, () => millis))),
-      (outcome) => outcome._tag === "Rows" ? outcome.rows : undefined
+      (outcome) => outcome._tag === "Rows" ? Effect.succeed(outcome.rows) : Effect.fail(problemOf(outcome, millis))
     )
   }
 
@@ -292,18 +305,34 @@ export class Connection {
   }
 
   /** One attempt, after the check of the schema. */
-  #attempt(statement: Statement, remaining: () => number, isUrgent: boolean): Effect.Effect<Outcome> {
-    const sent = this.#send(statement, remaining, isUrgent)
+  #attempt(
+    statement: Statement,
+    remaining: () => number,
+    isUrgent: boolean,
+    call: CallState | undefined
+  ): Effect.Effect<Outcome> {
+    const sent = this.#send(statement, remaining, isUrgent, call)
     if (this.#schemaUse.isReady) return sent
     return Effect.flatMap(
-      this.#inFlight.once(unmeasured(ready(this.#schemaUse), remaining)),
+      this.#inFlight.once({ ...unmeasured(ready(this.#schemaUse), remaining), onBegin: call?.onBegin }),
       (outcome) => outcome._tag === "Rows" ? sent : Effect.succeed(outcome)
     )
   }
 
   /** Sends a statement once, counted, and in a span if the call has one. */
-  #send(statement: Statement, remaining: () => number, isUrgent: boolean): Effect.Effect<Outcome> {
-    const request = { query: statement, remaining, isInTurn: !isUrgent, metrics: this.metrics }
+  #send(
+    statement: Statement,
+    remaining: () => number,
+    isUrgent: boolean,
+    call?: CallState
+  ): Effect.Effect<Outcome> {
+    const request = {
+      query: statement,
+      remaining,
+      isInTurn: !isUrgent,
+      metrics: this.metrics,
+      onBegin: call?.onBegin
+    }
     const attempted = this.#inFlight.once(request)
     return Effect.withFiber((fiber) => {
       const call = Tracing.spanOf(fiber)
@@ -314,6 +343,20 @@ export class Connection {
           isLate: outcome._tag === "Late"
         }))
     })
+  }
+}
+
+/** Why an attempt of at most that many milliseconds has no rows. */
+const problemOf = (outcome: Exclude<Outcome, { readonly _tag: "Rows" }>, millis: number): string => {
+  switch (outcome._tag) {
+    case "Failed":
+      return sqlErrors.describe(outcome.error)
+    case "Late":
+      return `${stageProblem(outcome.stage)} within ${Math.round(millis)} ms`
+    case "Rejected":
+      return outcome.error.message
+    default:
+      return "the client was closed"
   }
 }
 
@@ -357,15 +400,56 @@ const maxConnectionsOf = ({ config }: PgClient.PgClient): number | undefined =>
 const unknown = (why: string): KvError.Reason =>
   new KvError.Indeterminate({ message: `${why}, so it is not known whether the store applied the write` })
 
-const late = (wasSent: boolean, isSchemaReady: boolean): KvError.Reason =>
-  new KvError.DeadlineExceeded({
-    message: wasSent
-      ? "no response arrived before the deadline"
-      : !isSchemaReady
-      ? "the schema of the store was not checked before the deadline: all connections of the PgClient's pool are in use, " +
-        "the server is unreachable, or the schema is being upgraded"
-      : "no connection of the PgClient was available before the deadline; its pool may be in use or the server unreachable"
-  })
+/** The reason of a call whose deadline passed at this stage. */
+const late = (stage: Stage, schemaUse: SchemaUse): KvError.Reason =>
+  new KvError.DeadlineExceeded({ message: `${waitsFor(stage, schemaUse)} before the deadline` })
+
+/** What has not happened at this stage, so that a time can follow. A check of the schema comes before any statement. */
+const waitsFor = (stage: Stage, schemaUse: SchemaUse): string => {
+  if (schemaUse.isReady) return stageProblem(stage)
+  return schemaUse.stage === "Connection"
+    ? stageProblem("Connection")
+    : "Postgres did not respond to the check of the schema, or is upgrading the schema,"
+}
+
+const stageProblem = (stage: Stage): string => {
+  switch (stage) {
+    case "Turn":
+      return "not sent, because earlier statements of this client had no response"
+    case "Connection":
+      return "no connection of the PgClient was available (its pool may be in use, or the server unreachable)"
+    case "Response":
+      return "Postgres did not respond"
+  }
+}
+
+/** A call in flight, for a caller that gives it up before its deadline. */
+class CallState implements LastFailure.Call {
+  readonly onBegin = (attempt: InFlight): void => {
+    this.#attempt = attempt
+  }
+  readonly #schemaUse: SchemaUse
+  #attempt: InFlight | undefined
+  #last: SqlError | undefined
+
+  constructor(schemaUse: SchemaUse) {
+    this.#schemaUse = schemaUse
+  }
+
+  /** An attempt has ended. */
+  ended(outcome: Outcome): void {
+    this.#attempt = undefined
+    this.#last = outcome._tag === "Failed" ? outcome.error : undefined
+  }
+
+  get lastFailure(): KvError.Reason | undefined {
+    const stage = this.#attempt?.stage
+    if (this.#last !== undefined && stage !== "Response") return sqlErrors.reasonOf(this.#last)
+    if (stage === undefined) return undefined
+    const message = waitsFor(stage, this.#schemaUse)
+    return stage === "Response" ? new KvError.DeadlineExceeded({ message }) : new KvError.Unavailable({ message })
+  }
+}
 
 const closedReason = (what: string): KvError.KvError =>
   KvError.make(new KvError.Closed({ message: `${what} was closed: the scope it was opened in has ended` }))

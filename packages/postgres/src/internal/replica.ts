@@ -46,14 +46,18 @@ export const make = Effect.fnUntraced(function*(
   const responds = Effect.suspend(() => {
     const wasSuspended = suspendedUntil > 0
     suspendedUntil = 0
-    return wasSuspended ? Effect.logInfo("effect-kv: the replica responds again") : Effect.void
+    return wasSuspended ? Effect.logInfo("effect-kv: the replica can be read again") : Effect.void
   })
-  const fails = (now: number): Effect.Effect<void> => {
+  const fails = (now: number, reason: string): Effect.Effect<undefined> => {
     const wasSuspended = suspendedUntil > 0
     suspendedUntil = now + suspended
-    return wasSuspended
-      ? Effect.void
-      : Effect.logWarning("effect-kv: the replica does not respond; serializable reads go to the primary until it does")
+    return wasSuspended ? Effect.undefined : Effect.annotateLogs(
+      Effect.as(
+        Effect.logWarning("effect-kv: the replica cannot be read; serializable reads go to the primary until it can"),
+        undefined
+      ),
+      { reason }
+    )
   }
   const belongs = (items: ReadonlyArray<Item>): Effect.Effect<boolean> => {
     const seen = positionOf(items)
@@ -72,9 +76,11 @@ export const make = Effect.fnUntraced(function*(
         const start = monotonicMillisOf(clock)
         if (start < suspendedUntil) return fromPrimary
         return Effect.gen(function*() {
-          const rows = yield* to.once(calls.readAny(to, encoded), Math.min(longest, deadline / 2))
-          if (rows === undefined) yield* fails(monotonicMillisOf(clock))
-          else {
+          const rows = yield* Effect.catch(
+            to.once(calls.readAny(to, encoded), Math.min(longest, deadline / 2)),
+            (reason) => fails(monotonicMillisOf(clock), reason)
+          )
+          if (rows !== undefined) {
             yield* responds
             const items = calls.itemsOf(rows)
             if (rejection(items) === undefined && (yield* belongs(items))) return items

@@ -7,6 +7,7 @@ import type * as PgClient from "@effect/sql-pg/PgClient"
 import * as Effect from "effect/Effect"
 import * as Fiber from "effect/Fiber"
 import { ConnectionError, SqlError } from "effect/sql/SqlError"
+import type { Stage } from "./attempts.ts"
 import type { Settings } from "./options.ts"
 import { primaryOnly } from "./schema/epochs.ts"
 import { identifier, literal, ofItsOwn } from "./schema/names.ts"
@@ -19,6 +20,7 @@ type Failure = SqlError | KvError.KvError
 
 export class SchemaUse {
   readonly #check: Effect.Effect<void, Failure>
+  readonly #progress: Progress = { stage: "Connection" }
   readonly #run: <A, E>(effect: Effect.Effect<A, E>) => Fiber.Fiber<A, E>
   #isReady = false
   #checking: Fiber.Fiber<void, Failure> | undefined = undefined
@@ -28,13 +30,18 @@ export class SchemaUse {
     settings: Settings,
     run: <A, E>(effect: Effect.Effect<A, E>) => Fiber.Fiber<A, E>
   ) {
-    this.#check = check(pg, settings)
+    this.#check = check(pg, settings, this.#progress)
     this.#run = run
   }
 
   /** Whether the schema was found in a version that this client can use. */
   get isReady(): boolean {
     return this.#isReady
+  }
+
+  /** What the check in flight waits for. */
+  get stage(): Stage {
+    return this.#progress.stage
   }
 
   /** A statement did not find what it needs: the schema was dropped, or a later version dropped what this one calls. */
@@ -79,12 +86,31 @@ const noResponse = new SqlError({
   })
 })
 
-const check = (pg: PgClient.PgClient, { migrate, schema }: Settings): Effect.Effect<void, Failure> => {
+/** How far a check has come. */
+interface Progress {
+  stage: Stage
+}
+
+/** A connection of the pool. */
+const reserve = (pg: PgClient.PgClient, progress: Progress): typeof pg.reserve =>
+  Effect.suspend(() => {
+    progress.stage = "Connection"
+    return Effect.tap(pg.reserve, () =>
+      Effect.sync(() => {
+        progress.stage = "Response"
+      }))
+  })
+
+const check = (
+  pg: PgClient.PgClient,
+  { migrate, schema }: Settings,
+  progress: Progress
+): Effect.Effect<void, Failure> => {
   const name = identifier(schema)
   const integer = (call: string): Effect.Effect<unknown, SqlError> =>
     Effect.map(
       Effect.scoped(
-        Effect.flatMap(pg.reserve, (connection) =>
+        Effect.flatMap(reserve(pg, progress), (connection) =>
           Effect.timeoutOrElse(connection.executeValuesUnprepared(`select ${name}.${call}()`, []), {
             duration: longest,
             orElse: () =>
@@ -112,7 +138,7 @@ const check = (pg: PgClient.PgClient, { migrate, schema }: Settings): Effect.Eff
       if (!mayMigrate) return found === 0 ? absent(pg, schema) : refuse(tooOld(schema, found))
       return Effect.andThen(
         Effect.catchIf(
-          runScript(pg, schema),
+          runScript(pg, schema, progress),
           (error) => sqlErrors.stateOf(error) === foreignState,
           (error) => refuse(`${sqlErrors.describe(error)}; ${ofItsOwn}`)
         ),
@@ -123,10 +149,10 @@ const check = (pg: PgClient.PgClient, { migrate, schema }: Settings): Effect.Eff
 }
 
 /** The script is one statement, and so one transaction. */
-const runScript = (pg: PgClient.PgClient, schema: string): Effect.Effect<void, SqlError> =>
+const runScript = (pg: PgClient.PgClient, schema: string, progress: Progress): Effect.Effect<void, SqlError> =>
   Effect.scoped(
     Effect.flatMap(
-      pg.reserve,
+      reserve(pg, progress),
       (connection) =>
         leavingStandby(connection)(Effect.asVoid(connection.executeUnprepared(script(schema), [], undefined)))
     )

@@ -34,7 +34,14 @@ const store = (options: PostgresLayer.Options) =>
       client: Effect.map(Effect.provideService(connect(options), PgClient.PgClient, pg), Context.get(Kv.Kv)),
       compact: Context.get(operator, PostgresStore.PostgresStore).compact,
       passTime: Effect.sleep,
-      limits: KvConformance.defaultLimits
+      limits: KvConformance.defaultLimits,
+      unreachable: {
+        client: Effect.map(
+          Layer.build(Layer.fresh(PostgresLayer.fromUrl("postgres://postgres@127.0.0.1:1/postgres", options))),
+          Context.get(Kv.Kv)
+        ),
+        cause: /ECONNREFUSED 127\.0\.0\.1:1/
+      }
     })
   })
 

@@ -45,6 +45,7 @@ import * as Transactions from "./cases/Transactions.ts"
 import * as TryAcquire from "./cases/TryAcquire.ts"
 import * as Txns from "./cases/Txns.ts"
 import * as TypedValues from "./cases/TypedValues.ts"
+import * as Unreachable from "./cases/Unreachable.ts"
 import * as Values from "./cases/Values.ts"
 import * as Views from "./cases/Views.ts"
 import * as Watches from "./cases/Watches.ts"
@@ -73,6 +74,7 @@ export const cases: ReadonlyArray<Case> = [
   ...TestAndSet.cases,
   ...Transactions.cases,
   ...Errors.cases,
+  ...Unreachable.cases,
   ...Revisions.cases,
   ...Leases.cases,
   ...Namespaces.cases,

@@ -11,6 +11,7 @@ import * as Effect from "effect/Effect"
 import type * as Exit from "effect/Exit"
 import * as Fiber from "effect/Fiber"
 import type { KvBackend } from "../../backend/KvBackend.ts"
+import * as LastFailure from "../../backend/LastFailure.ts"
 import { SendControl } from "../../backend/SendControl.ts"
 import * as Deadline from "../../values/Deadline.ts"
 import * as KvError from "../../values/KvError.ts"
@@ -53,14 +54,20 @@ export const make = (backend: KvBackend, options: BatchQueueOptions) => {
       const clock = fiber.getRef(Clock.Clock)
       const queue = queuesOf(clock)[footprint.kind]
       if (queue.isIdle) return queue.direct(op)
-      return Effect.callback((resume) => {
+      let member: BatchMember | undefined
+      const queued: CallResult = Effect.callback((resume) => {
         const deadline = fiber.getRef(Deadline.Deadline) ?? options.deadline
         const since = monotonicMillis(clock)
         const endsAt = since + Duration.toMillis(deadline)
-        const member: BatchMember = { op, footprint, resume, fiber, since, deadline, endsAt, state: "Queued" }
+        member = { op, footprint, resume, fiber, since, deadline, endsAt, state: "Queued" }
         queue.enter(member)
         return queue.leave(member)
       })
+      return fiber.getRef(LastFailure.Current)?.during(queued, {
+        get lastFailure() {
+          return queue.lastFailureOf(member)
+        }
+      }) ?? queued
     })
 }
 
@@ -78,6 +85,8 @@ interface BatchInFlight {
   readonly members: ReadonlyArray<BatchMember>
   /** Cancels a batch that was not sent yet when one of its callers leaves. It is made again for the other callers. */
   readonly sendControl: SendControl
+  /** Its request, for callers that give up before it ends. */
+  readonly record: LastFailure.LastFailure
   fiber: Fiber.Fiber<unknown, unknown> | undefined
 }
 
@@ -186,6 +195,14 @@ class BatchQueue {
     })
   }
 
+  /** Why the member's batch has no response; `undefined` if it is not in one, or the only one. */
+  lastFailureOf(member: BatchMember | undefined): KvError.Reason | undefined {
+    for (const { members, record } of this.#batches) {
+      if (member !== undefined && members.includes(member)) return record.lastFailure
+    }
+    return undefined
+  }
+
   #forget(member: BatchMember): void {
     const wasQueued = member.state === "Queued"
     member.state = "Gone"
@@ -238,7 +255,8 @@ class BatchQueue {
     if (first === undefined) return
     // A read may be sent even if one of its callers has gone: it changes nothing.
     const mustNotBeSent = (): boolean => first.footprint.kind !== "read" && members.some(isGone)
-    const batch: BatchInFlight = { members, sendControl: new SendControl(mustNotBeSent), fiber: undefined }
+    const sendControl = new SendControl(mustNotBeSent)
+    const batch: BatchInFlight = { members, sendControl, record: new LastFailure.LastFailure(), fiber: undefined }
     this.#batches.add(batch)
     if (this.#metrics !== undefined) {
       this.#metrics.inFlight++
@@ -246,7 +264,7 @@ class BatchQueue {
     }
     const { context, effect } = members.length === 1
       ? batchRequest.ofOne(this.#backend, first)
-      : batchRequest.ofSeveral(this.#backend, members, batch.sendControl)
+      : batchRequest.ofSeveral(this.#backend, members, batch.sendControl, batch.record)
     for (const member of members) {
       member.state = "Sent"
       if (members.length > 1) this.#setAlarm(member, member.endsAt)
@@ -316,9 +334,9 @@ class BatchQueue {
     const fail = (member: BatchMember, reason: KvError.Reason): void =>
       this.#resume(member, KvError.fail(reason), time, reason._tag)
     for (const member of this.#queue.filter(isTooLate)) fail(member, batchRequest.notSent(member))
-    for (const { sendControl, fiber, members } of this.#shared()) {
+    for (const { sendControl, fiber, members, record } of this.#shared()) {
       for (const member of members.filter(isTooLate)) {
-        fail(member, batchRequest.noResponse(member, sendControl.mayHaveBeenSent))
+        fail(member, batchRequest.noResponse(member, sendControl.mayHaveBeenSent, record.lastFailure))
       }
       if (members.every(isGone)) fiber?.interruptUnsafe()
     }

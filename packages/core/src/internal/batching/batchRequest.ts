@@ -6,6 +6,7 @@ import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import type * as Exit from "effect/Exit"
 import { execute, type KvBackend } from "../../backend/KvBackend.ts"
+import * as LastFailure from "../../backend/LastFailure.ts"
 import * as SendControl from "../../backend/SendControl.ts"
 import * as Deadline from "../../values/Deadline.ts"
 import * as KvError from "../../values/KvError.ts"
@@ -32,7 +33,8 @@ export const ofOne = (backend: KvBackend, member: BatchMember): BatchRequest => 
 export const ofSeveral = (
   backend: KvBackend,
   members: ReadonlyArray<BatchMember>,
-  sendControl: SendControl.SendControl
+  sendControl: SendControl.SendControl,
+  record: LastFailure.LastFailure
 ): BatchRequest => ({
   effect: batchSpan.around(
     members,
@@ -41,10 +43,9 @@ export const ofSeveral = (
       (response) => response.responses
     )
   ),
-  context: Context.add(
-    withDeadline(batchSpan.contextOf(members), remaining(members)),
-    SendControl.Current,
-    sendControl
+  context: withDeadline(batchSpan.contextOf(members), remaining(members)).pipe(
+    Context.add(SendControl.Current, sendControl),
+    Context.add(LastFailure.Current, record)
   )
 })
 
@@ -106,11 +107,16 @@ export const notSent = (member: BatchMember): KvError.Reason =>
       "the store had not responded to earlier requests"
   })
 
-/** The failure of a member whose deadline passed while its batch was in flight. */
-export const noResponse = (member: BatchMember, mayHaveBeenSent: boolean): KvError.Reason => {
+/** The failure of a member whose deadline passed while its batch was in flight. `why` is the last failure of the batch. */
+export const noResponse = (
+  member: BatchMember,
+  mayHaveBeenSent: boolean,
+  why: KvError.Reason | undefined
+): KvError.Reason => {
   const within = `within ${Duration.format(member.deadline)}`
-  if (!mayHaveBeenSent) return new KvError.Unavailable({ message: `could not be sent ${within}` })
-  const message = `no response ${within}`
+  const details = why === undefined ? "" : ` (${why.message})`
+  if (!mayHaveBeenSent) return new KvError.Unavailable({ message: `could not be sent ${within}${details}` })
+  const message = `no response ${within}${details}`
   return member.footprint.kind === "read"
     ? new KvError.DeadlineExceeded({ message })
     : new KvError.Indeterminate({ message: `${message}; it was sent and may have been executed` })

@@ -10,6 +10,7 @@ import { identity } from "effect/Function"
 import * as Option from "effect/Option"
 import * as Scope from "effect/Scope"
 import type { KvBackend } from "../../backend/KvBackend.ts"
+import * as LastFailure from "../../backend/LastFailure.ts"
 import type { Kv } from "../../service/KvService.ts"
 import * as Deadline from "../../values/Deadline.ts"
 import * as KvError from "../../values/KvError.ts"
@@ -33,14 +34,19 @@ interface Progress {
    * Completes when the store has responded that another contender is ahead. From then on the attempt waits for others.
    */
   readonly isBehind: Deferred.Deferred<void>
+  /** Its calls to the store. */
+  readonly calls: LastFailure.LastFailure
   /** Why the last request could not reach the store; `none` if it could. */
   lastFailure: () => Option.Option<KvError.Reason>
   /** The key ahead if it has no lease, so that it does not expire. */
   blockedBy: Option.Option<string>
 }
 
-const noResponse = (): Option.Option<KvError.Reason> =>
-  Option.some(new KvError.Unavailable({ message: "the store did not respond in time" }))
+/** Why the store has not responded to the request to enter a queue. */
+const noResponse = (calls: LastFailure.LastFailure) => (): Option.Option<KvError.Reason> =>
+  Option.some(
+    new KvError.Unavailable({ message: calls.lastFailure?.message ?? "the store did not respond in time" })
+  )
 
 /** Queues in the order in which they are entered. */
 type Queues<E> = NonEmptyReadonlyArray<rule.Queue<E>>
@@ -57,10 +63,12 @@ export const acquire = <E>(
   onEntered?: OnEntered
 ): Effect.Effect<heldLock.HeldLock, E | KvError.KvError | LockTimeout | LockLost> =>
   Effect.suspend(() => {
+    const calls = new LastFailure.LastFailure()
     const progress: Progress = {
       token: Option.none(),
       isBehind: Deferred.makeUnsafe(),
-      lastFailure: noResponse,
+      calls,
+      lastFailure: noResponse(calls),
       blockedBy: Option.none()
     }
     const attempt = acquireAll(kv, queues, options, scope, progress, onEntered)
@@ -68,7 +76,7 @@ export const acquire = <E>(
     const lock = namesOf(queues)
     const inTime = options?.acquireTimeout === undefined
       ? attempt
-      : withTimeout(attempt, options.acquireTimeout, { kind, lock }, progress)
+      : withTimeout(LastFailure.recorded(attempt, calls), options.acquireTimeout, { kind, lock }, progress)
     return internals.of(kv).sessions.onClock(
       isPlace(options) ? inTime : lockSpans.around(kind, lock, inTime, Option.some)
     )
@@ -88,7 +96,7 @@ const acquireAll = Effect.fnUntraced(function*<E>(
   const scopeOfEach = yield* scopes(scope, queues.length)
   const [first, ...others] = queues
   const enterOne = Effect.fnUntraced(function*(queue: rule.Queue<E>, entered: ReadonlyArray<Contender>) {
-    progress.lastFailure = noResponse
+    progress.lastFailure = noResponse(progress.calls)
     progress.blockedBy = Option.none()
     const scope = yield* scopeOfEach
     let attempt = yield* enter(kv, queue, options, scope, claim)

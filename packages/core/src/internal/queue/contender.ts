@@ -143,10 +143,10 @@ export const fail = (
   return isFirst
 }
 
-/** The cause for metrics. A reason may begin with that of a replaced store. */
+/** The cause for metrics. A reason may begin with that of a replaced store, and end with details. */
 const lossCause = (reason: string): LossCause | undefined => {
   if (reason.endsWith(keyDeleted)) return "KeyDeleted"
-  const known = renewal.causes.find(({ text }) => reason.endsWith(text))
+  const known = renewal.causes.find(({ text }) => reason.endsWith(text) || reason.includes(`${text}: `))
   return known === undefined ? "Rejected" : known.cause
 }
 

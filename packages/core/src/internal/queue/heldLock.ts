@@ -79,6 +79,14 @@ export class HeldLock implements MultiLock {
     return this.#contenders.some(({ attachment }) => attachment?.removal === "Missing")
   }
 
+  /** Records the lock's loss, if its time has run out. Returns the loss, or an earlier one. */
+  get loseOutOfTime(): Effect.Effect<LockLost> {
+    return Effect.suspend(() => {
+      const { session } = this.#contenders.find(({ session }) => !session.isAliveUnsafe()) ?? this.#contenders[0]
+      return this.lose(session.outOfTimeUnsafe())
+    })
+  }
+
   /** Records the lock's loss, which a rejected write or a release has found. Returns the loss, or an earlier one. */
   lose(reason: string): Effect.Effect<LockLost> {
     return Effect.andThen(contender.lose(this.#contenders, reason), Effect.flip(Deferred.await(this.#claim.loss)))

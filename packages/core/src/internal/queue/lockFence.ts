@@ -23,7 +23,7 @@ export const of = (lock: HeldLock): Fence.Fence => {
   const fence = Fence.make(lock.kv, {
     conditions: conditionsOf(lock),
     isHeldUnsafe: lock.isHeldUnsafe,
-    notHeld: Effect.flatMap(lock.lose(outOfTime), failNotHeld),
+    notHeld: Effect.flatMap(lock.loseOutOfTime, failNotHeld),
     rejected: Effect.flatMap(lock.lose(rejectedWrite), KvError.fail)
   })
   fences.set(lock, fence)
@@ -44,7 +44,7 @@ export const inKv = (kv: Kv, lock: MultiLock): Fence.Fence => {
     conditions: conditionsOf(lock),
     isHeldUnsafe: lock.isHeldUnsafe,
     notHeld: Effect.flatMap(
-      held === undefined ? Effect.sync(() => loss(outOfTime)) : held.lose(outOfTime),
+      held === undefined ? Effect.sync(() => loss(outOfTime)) : held.loseOutOfTime,
       failNotHeld
     ),
     rejected: held === undefined ? rejected : Effect.andThen(loseIfGone(held), rejected)

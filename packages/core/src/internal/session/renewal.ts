@@ -12,6 +12,7 @@ import * as Exit from "effect/Exit"
 import * as Option from "effect/Option"
 import type * as Scope from "effect/Scope"
 import type { KvBackend } from "../../backend/KvBackend.ts"
+import * as LastFailure from "../../backend/LastFailure.ts"
 import * as Deadline from "../../values/Deadline.ts"
 import * as KvError from "../../values/KvError.ts"
 import type * as Lease from "../../values/LeaseModel.ts"
@@ -29,6 +30,8 @@ export interface Renewed extends Session {
   readonly lostReason: Effect.Effect<string>
   /** Why the last renewal failed; `undefined` if it succeeded or none was due yet. */
   readonly lastFailureUnsafe: () => KvError.Reason | undefined
+  /** The reason of a loss for lack of a renewal, with why there was none. */
+  readonly outOfTimeUnsafe: () => string
   /** Calls the function whenever the store denies a renewal. Returns the function that removes it. */
   readonly onDenied: (f: () => void) => () => void
 }
@@ -50,8 +53,9 @@ export const causes: ReadonlyArray<{ readonly text: string; readonly cause: Loss
 /** Whether the reason is an orderly end: its owner or the client closed the session. */
 export const isOrderly = (reason: string): boolean => reason === closed || reason === clientClose.closedMessage
 
-/** The cause of a session's end for metrics; `undefined` if it was orderly. */
-export const causeOf = (reason: string): LossCause | undefined => causes.find(({ text }) => text === reason)?.cause
+/** The cause of a session's end for metrics; `undefined` if it was orderly. A text may be followed by details. */
+export const causeOf = (reason: string): LossCause | undefined =>
+  causes.find(({ text }) => reason === text || reason.startsWith(`${text}: `))?.cause
 
 const maxStepMillis = 500
 
@@ -66,6 +70,7 @@ export const keep = Effect.fnUntraced(function*(
   const third = Duration.toMillis(ttl) / 3
   let expires = granted
   let lastFailure: KvError.Reason | undefined
+  const renewals = new LastFailure.LastFailure()
   const onDenied = new Set<() => void>()
   const lost = yield* Deferred.make<string>()
   let wake = yield* Deferred.make<void>()
@@ -78,13 +83,18 @@ export const keep = Effect.fnUntraced(function*(
     ended(causeOf(reason))
   }
   const lose = (reason: string) => Effect.sync(() => loseUnsafe(reason))
+  const outOfTimeUnsafe = (): string => {
+    const why = lastFailure ?? renewals.lastFailure
+    return why === undefined ? outOfTime : `${outOfTime}: ${why.message}`
+  }
+  const loseOutOfTime = Effect.sync(() => loseUnsafe(outOfTimeUnsafe()))
 
   /** A response after the deadline is too late: the session was lost when the deadline passed. */
   const renewed = (sent: leaseDeadline.Instant, ttl: Duration.Duration) =>
     Effect.suspend(() => {
       lastFailure = undefined
       const left = remaining()
-      if (left <= 0) return lose(outOfTime)
+      if (left <= 0) return loseOutOfTime
       metrics.renewed(left)
       expires = leaseDeadline.after(sent, ttl)
       return Effect.void
@@ -106,10 +116,10 @@ export const keep = Effect.fnUntraced(function*(
   }
 
   const renew: Effect.Effect<unknown> = Effect.suspend(() => {
-    if (remaining() <= 0) return lose(outOfTime)
+    if (remaining() <= 0) return loseOutOfTime
     const sent = leaseDeadline.now(clock)
     return Effect.flatMap(
-      attempt(backend, lease, Duration.millis(Math.max(1, Math.min(remaining(), third)))),
+      attempt(backend, lease, renewals, Duration.millis(Math.max(1, Math.min(remaining(), third)))),
       (exit) => {
         if (Exit.isSuccess(exit)) return renewed(sent, exit.value.ttl)
         const error = Exit.findErrorOption(exit)
@@ -133,7 +143,7 @@ export const keep = Effect.fnUntraced(function*(
     while (remaining() > 0) {
       yield* Effect.sleep(Duration.millis(Math.min(remaining(), maxStepMillis)))
     }
-    yield* lose(outOfTime)
+    yield* loseOutOfTime
   })
 
   yield* Effect.forkScoped(Effect.raceFirst(keepAlive, Deferred.await(lost)))
@@ -144,7 +154,7 @@ export const keep = Effect.fnUntraced(function*(
     if (Deferred.isDoneUnsafe(lost)) return false
     if (remaining() > 0) return true
     // Once the session is found lost it stays lost, even if a clock is set back.
-    loseUnsafe(outOfTime)
+    loseUnsafe(outOfTimeUnsafe())
     return false
   }
 
@@ -157,6 +167,7 @@ export const keep = Effect.fnUntraced(function*(
     lostReason: Deferred.await(lost),
     verify: Effect.suspend(() => Deferred.succeed(wake, undefined)),
     lastFailureUnsafe: () => lastFailure,
+    outOfTimeUnsafe,
     onDenied: (f) => {
       onDenied.add(f)
       return () => onDenied.delete(f)
@@ -165,7 +176,13 @@ export const keep = Effect.fnUntraced(function*(
 })
 
 const crashed = new KvError.Unavailable({ message: "the backend crashed while it renewed the lease" })
-const noResponse = new KvError.Unavailable({ message: "the store did not respond to a renewal of the lease in time" })
+
+const notInTime = (why: KvError.Reason | undefined): KvError.KvError =>
+  KvError.make(
+    new KvError.Unavailable({
+      message: why?.message ?? "the store did not respond to a renewal of the lease in time"
+    })
+  )
 
 /**
  * One renewal in its own fiber. After `limit` the fiber is interrupted, but not awaited: a backend may be slow to stop.
@@ -173,17 +190,23 @@ const noResponse = new KvError.Unavailable({ message: "the store did not respond
 const attempt = (
   backend: KvBackend,
   lease: bigint,
+  record: LastFailure.LastFailure,
   limit: Duration.Duration
 ): Effect.Effect<Exit.Exit<Lease.Lease, KvError.KvError>> =>
   Effect.contextWith((context) =>
     Effect.callback<Exit.Exit<Lease.Lease, KvError.KvError>>((resume) => {
       const fiber = Effect.runForkWith(spans.contextWithout(context))(
-        Effect.provideService(Effect.suspend(() => backend.leaseKeepAlive(lease)), Deadline.Deadline, limit)
+        Effect.suspend(() => backend.leaseKeepAlive(lease)).pipe(
+          Effect.provideService(Deadline.Deadline, limit),
+          LastFailure.recorded(record)
+        )
       )
       fiber.addObserver((exit) => resume(Effect.succeed(exit)))
       return Effect.sync(() => fiber.interruptUnsafe())
-    }).pipe(
-      Effect.timeoutOption(limit),
-      Effect.map(Option.getOrElse(() => Exit.fail(KvError.make(noResponse))))
+    }).pipe((renewed) =>
+      Effect.raceFirst(
+        renewed,
+        Effect.map(Effect.sleep(limit), () => Exit.fail(notInTime(record.lastFailure)))
+      )
     )
   )

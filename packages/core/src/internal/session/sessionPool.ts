@@ -11,6 +11,7 @@ import * as Exit from "effect/Exit"
 import type * as Fiber from "effect/Fiber"
 import * as Scope from "effect/Scope"
 import type { KvBackend } from "../../backend/KvBackend.ts"
+import * as LastFailure from "../../backend/LastFailure.ts"
 import * as Deadline from "../../values/Deadline.ts"
 import * as KvError from "../../values/KvError.ts"
 import * as clientMetrics from "../metrics/client.ts"
@@ -66,6 +67,8 @@ interface PooledSession {
   readonly kind: string
   readonly scope: Scope.Closeable
   readonly session: Deferred.Deferred<SharedSession, KvError.KvError>
+  /** The calls that grant its lease, for callers that give up before they end. */
+  readonly granting: LastFailure.LastFailure
   users: number
   idleSince: number
   /** Whether a fiber waits for its idle time to pass. */
@@ -98,13 +101,18 @@ export const make = Effect.fnUntraced(function*(
       kind,
       scope: yield* Scope.fork(scope),
       session: Deferred.makeUnsafe(),
+      granting: new LastFailure.LastFailure(),
       users: 0,
       idleSince: 0,
       hasIdleTimer: false
     }
     sessions.set(kind, pooled)
     yield* Scope.addFinalizer(pooled.scope, Deferred.fail(pooled.session, clientClose.closed))
-    yield* sessionSpan.around(leaseGrant.grant(leases, Duration.seconds(seconds), waitForRevocation)).pipe(
+    const grant = LastFailure.recorded(
+      leaseGrant.grant(leases, Duration.seconds(seconds), waitForRevocation),
+      pooled.granting
+    )
+    yield* sessionSpan.around(grant).pipe(
       Effect.flatMap(({ granted, onEnd }) => renewal.keep(leases, granted, metrics, onEnd)),
       Scope.provide(pooled.scope),
       Effect.flatMap(withListeners),
@@ -214,7 +222,7 @@ export const make = Effect.fnUntraced(function*(
         while (scope.state._tag !== "Closed" && !holders.isClosing()) {
           const pooled = sessions.get(kind) ?? (yield* open(kind, seconds, margin))
           const leaveNow = yield* use(pooled, user)
-          const session = yield* restore(withinDeadline(pooled.session))
+          const session = yield* restore(withinDeadline(pooled))
           if (session.isAliveUnsafe()) return session
           // The session was lost. Its other users keep it until they leave; this caller opens another.
           yield* retire(pooled)
@@ -237,19 +245,19 @@ export const make = Effect.fnUntraced(function*(
 const unresponsiveWaitMillis = 200
 
 /** All waiters share the grant. Each of them waits no longer than its own deadline. */
-const withinDeadline = (
-  session: Deferred.Deferred<SharedSession, KvError.KvError>
-): Effect.Effect<SharedSession, KvError.KvError> =>
-  Effect.flatMap(Deadline.Deadline, (deadline) =>
-    deadline === undefined || Deferred.isDoneUnsafe(session)
-      ? Deferred.await(session)
-      : Effect.timeoutOrElse(Deferred.await(session), {
-        duration: deadline,
-        orElse: () =>
-          KvError.fail(
-            new KvError.Unavailable({ message: `no lease was granted within ${Duration.format(deadline)}` })
-          )
-      }))
+const withinDeadline = ({ granting, session }: PooledSession): Effect.Effect<SharedSession, KvError.KvError> =>
+  Deferred.isDoneUnsafe(session) ? Deferred.await(session) : Effect.flatMap(Deadline.Deadline, (deadline) => {
+    const granted = LastFailure.during(Deferred.await(session), granting)
+    return deadline === undefined ? granted : Effect.timeoutOrElse(granted, {
+      duration: deadline,
+      orElse: () => KvError.fail(notGrantedWithin(deadline, granting.lastFailure))
+    })
+  })
+
+const notGrantedWithin = (deadline: Duration.Duration, why: KvError.Reason | undefined): KvError.Reason =>
+  new KvError.Unavailable({
+    message: `no lease was granted within ${Duration.format(deadline)}${why === undefined ? "" : `: ${why.message}`}`
+  })
 
 /** Nothing was written under the lease, and it is revoked, so the waiters get a failure that they can retry. */
 const notGranted = (reason: KvError.Indeterminate): Effect.Effect<never, KvError.KvError> =>

@@ -11,6 +11,7 @@ import * as Option from "effect/Option"
 import * as Random from "effect/Random"
 import * as Scope from "effect/Scope"
 import { execute } from "../../backend/KvBackend.ts"
+import * as LastFailure from "../../backend/LastFailure.ts"
 import type { Kv } from "../../service/KvService.ts"
 import * as KeyRange from "../../values/KeyRange.ts"
 import * as KvError from "../../values/KvError.ts"
@@ -63,11 +64,20 @@ const acquireMeasured = Effect.fnUntraced(function*(
   const taken = new SlotsTaken({ slots: name, size: options.size })
   if (options.acquireTimeout === undefined) return yield* taken
 
+  const calls = new LastFailure.LastFailure()
   return yield* inChildScope(
     (scope) =>
-      Effect.timeoutOrElse(awaitTurn(kv, name, options, attempt, scope), {
+      Effect.timeoutOrElse(LastFailure.recorded(awaitTurn(kv, name, options, attempt, scope), calls), {
         duration: options.acquireTimeout!,
-        orElse: () => Effect.fail(taken)
+        // A call in flight may have begun just now, so only one that has failed says that the store is unreachable.
+        orElse: () =>
+          Effect.fail(
+            calls.ended === undefined ? taken : new SlotsTaken({
+              slots: name,
+              size: options.size,
+              storeFailure: Option.some(calls.ended)
+            })
+          )
       }),
     Exit.isSuccess
   )

@@ -47,6 +47,7 @@ export class HeldSlot implements Slot {
   readonly isHeldUnsafe: Slot["isHeldUnsafe"]
   readonly lost: Slot["lost"]
   readonly #request: Request
+  readonly #session: SharedSession
   readonly #loss: Loss
 
   constructor(request: Request, key: string, token: bigint, session: SharedSession, loss: Loss) {
@@ -65,6 +66,7 @@ export class HeldSlot implements Slot {
       )
     })
     this.#request = request
+    this.#session = session
     this.#loss = loss
   }
 
@@ -74,7 +76,7 @@ export class HeldSlot implements Slot {
     return Fence.make(kv, {
       conditions: [Compare.createRevision(this.key, "=", this.token)],
       isHeldUnsafe: this.isHeldUnsafe,
-      notHeld: Effect.flatMap(this.lose(outOfTime), KvError.fail),
+      notHeld: Effect.flatMap(Effect.suspend(() => this.lose(this.#session.outOfTimeUnsafe())), KvError.fail),
       rejected: Effect.flatMap(this.lose(rejectedWrite), KvError.fail)
     })
   }
@@ -111,7 +113,6 @@ export class HeldSlot implements Slot {
   }
 }
 
-const outOfTime = "its lease could not be renewed in time"
 const rejectedWrite = "a fenced write was rejected because the slot is not held any more"
 
 interface Loss {

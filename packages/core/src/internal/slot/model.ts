@@ -2,8 +2,10 @@
  * Slots as values: the types that the `Slot` module and its implementation share.
  */
 import type * as Duration from "effect/Duration"
-import type * as Effect from "effect/Effect"
+import * as Effect from "effect/Effect"
+import * as Option from "effect/Option"
 import * as Schema from "effect/Schema"
+import * as KvError from "../../values/KvError.ts"
 import type { LockLost } from "../../values/LockError.ts"
 import * as json from "../values/json.ts"
 
@@ -17,11 +19,19 @@ export class SlotsTaken extends Schema.Error<SlotsTaken>("@effect-kv/core/Slot/S
   /** The name of the slots. Not called `name`, which is the name of the error. */
   slots: Schema.String,
   /** How many there are. */
-  size: Schema.Int
+  size: Schema.Int,
+  /** Why the store could not be reached when the time ran out; `none` if other clients held the slots. */
+  storeFailure: Schema.Option(KvError.Reason).pipe(
+    Schema.withConstructorDefault(Effect.succeed(Option.none<KvError.Reason>()))
+  )
 }) {
   readonly isRetryable: boolean = true
   readonly outcome: "NotApplied" | "Unknown" = "NotApplied"
   override get message(): string {
+    const slots = `${this.size === 1 ? "the only slot" : `one of ${this.size} slots`} of ${JSON.stringify(this.slots)}`
+    if (Option.isSome(this.storeFailure)) {
+      return `${slots} could not be acquired in time; the store could not be reached: ${this.storeFailure.value.message}`
+    }
     return `${this.size === 1 ? "the only slot" : `all ${this.size} slots`} of ${JSON.stringify(this.slots)} ${
       this.size === 1 ? "is" : "are"
     } taken or cooling down; wait longer with acquireTimeout, or configure a larger size for every client`

@@ -7,6 +7,7 @@ import type * as Exit from "effect/Exit"
 import type * as Fiber from "effect/Fiber"
 import * as References from "effect/References"
 import * as Tracer from "effect/Tracer"
+import * as LastFailure from "../../backend/LastFailure.ts"
 
 /** Whether spans of the fiber are recorded. */
 export const isTraced = (fiber: Fiber.Fiber<unknown, unknown>): boolean =>
@@ -44,6 +45,10 @@ export const without: <A, E, R>(effect: Effect.Effect<A, E, R>) => Effect.Effect
   false
 )
 
-/** The same context for background work. */
-export const contextWithout = <R>(context: Context.Context<R>): Context.Context<R> =>
-  Context.add(context, References.TracerEnabled, false)
+/** The same context for background work: also without the record of a caller that will not wait for it. */
+export const contextWithout = <R>(context: Context.Context<R>): Context.Context<R> => {
+  const untraced = Context.add(context, References.TracerEnabled, false)
+  return Context.get(untraced, LastFailure.Current) === undefined
+    ? untraced
+    : Context.add(untraced, LastFailure.Current, undefined)
+}

@@ -8,6 +8,7 @@
  */
 import * as Deadline from "@effect-kv/core/Deadline"
 import * as KvError from "@effect-kv/core/KvError"
+import * as LastFailure from "@effect-kv/core/LastFailure"
 import * as SendControl from "@effect-kv/core/SendControl"
 import * as Tracing from "@effect-kv/core/Tracing"
 import type * as Duration from "effect/Duration"
@@ -132,7 +133,8 @@ export const run = <A, B>(context: RetryContext, call: Call<A, B>): Effect.Effec
     )
     state.sendControl?.track(() => state.mayHaveBeenSent)
     call.onBegin?.(() => state.lastErrors)
-    return step(context, call, state, state.since)
+    const steps = step(context, call, state, state.since)
+    return fiber.getRef(LastFailure.Current)?.during(steps, state) ?? steps
   })
 
 /** The result of a step of the loop. */

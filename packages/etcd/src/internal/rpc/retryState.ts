@@ -2,6 +2,7 @@
  * The state of one call across its attempts: deadline, tried endpoints, last errors, and whether it may have been sent.
  */
 import * as KvError from "@effect-kv/core/KvError"
+import type * as LastFailure from "@effect-kv/core/LastFailure"
 import type * as SendControl from "@effect-kv/core/SendControl"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
@@ -15,7 +16,7 @@ import { noErrors } from "./tokens.ts"
 /** The effect of a call on the store, which decides when it may be retried. See `retry.ts`. */
 export type RetryPolicy = "read" | "write" | "idempotent"
 
-export class RetryState {
+export class RetryState implements LastFailure.Call {
   readonly now: () => number
   /** In milliseconds of the monotonic clock. */
   readonly endsAt: number
@@ -94,6 +95,16 @@ export class RetryState {
 
   get lastErrors(): ReadonlyArray<string> {
     return [...new Set([...this.#lastErrors?.values() ?? none, ...this.tokenErrors()])]
+  }
+
+  /** Why the call has no response yet; `undefined` if nothing is known but that it waits. */
+  get lastFailure(): KvError.Reason | undefined {
+    const errors = this.lastErrors
+    if (this.isInFlight) {
+      const message = [`${this.endpoint?.address} has not responded`, ...errors].join("; ")
+      return new KvError.DeadlineExceeded({ message })
+    }
+    return errors.length === 0 ? undefined : new KvError.Unavailable({ message: errors.join("; ") })
   }
 
   noteError(message: string, endpoint = this.endpoint): void {

@@ -13,6 +13,7 @@ import * as Check from "@effect-kv/core/Check"
 import * as Deadline from "@effect-kv/core/Deadline"
 import * as KvError from "@effect-kv/core/KvError"
 import * as KvMetrics from "@effect-kv/core/KvMetrics"
+import * as LastFailure from "@effect-kv/core/LastFailure"
 import * as Tracing from "@effect-kv/core/Tracing"
 import type * as Watch from "@effect-kv/core/Watch"
 import * as Clock from "effect/Clock"
@@ -293,10 +294,16 @@ const open = Effect.fnUntraced(
       Effect.sync(() => pool.open(request)),
       (watch) => Effect.sync(() => pool.close(watch, watchClosed))
     )
-    yield* Effect.timeoutOrElse(confirmed(watch), {
+    const inTime = Effect.timeoutOrElse(confirmed(watch), {
       duration: deadline,
       orElse: () => KvError.fail(unconfirmed(pool, watch, connection.openingErrors()))
-    }).pipe(
+    })
+    const call: LastFailure.Call = {
+      get lastFailure() {
+        return notYetConfirmed(pool, watch, connection.openingErrors())
+      }
+    }
+    yield* LastFailure.during(inTime, call).pipe(
       // The scope may stay open long after an `open` that failed or was interrupted.
       Effect.onError(() => Effect.sync(() => pool.close(watch, watchClosed)))
     )
@@ -334,9 +341,25 @@ const confirmed = (watch: WatchState): Effect.Effect<void, KvError.KvError> =>
     })
   })
 
+const causesOf = (pool: WatchPool, opening: ReadonlyArray<string>): string =>
+  [...new Set(pool.lastFailure === undefined ? opening : [pool.lastFailure, ...opening])].join("; ")
+
+/** Why a watch has not been confirmed yet; `undefined` if nothing is known but that it waits. */
+const notYetConfirmed = (
+  pool: WatchPool,
+  watch: WatchState,
+  opening: ReadonlyArray<string>
+): KvError.Reason | undefined => {
+  if (watch.state._tag === "Creating") {
+    return new KvError.DeadlineExceeded({ message: `${watch.state.carrier.endpoint} has not confirmed the watch` })
+  }
+  const causes = causesOf(pool, opening)
+  return causes === "" ? undefined : new KvError.Unavailable({ message: causes })
+}
+
 const unconfirmed = (pool: WatchPool, watch: WatchState, opening: ReadonlyArray<string>): KvError.Reason => {
-  const causes = new Set(pool.lastFailure === undefined ? opening : [pool.lastFailure, ...opening])
-  const failure = causes.size === 0 ? "" : ` (${[...causes].join("; ")})`
+  const causes = causesOf(pool, opening)
+  const failure = causes === "" ? "" : ` (${causes})`
   return watch.state._tag === "Creating"
     ? new KvError.DeadlineExceeded({
       message: `watch: ${watch.state.carrier.endpoint} did not confirm the watch before the deadline`

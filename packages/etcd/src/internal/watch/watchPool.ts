@@ -121,6 +121,8 @@ export class WatchPool implements Owner {
     if (this.#closed !== undefined) {
       watch.close(this.#closed)
     } else {
+      // What happened to the watches before this one does not concern it.
+      if (this.#watches.size === 0) this.lastFailure = undefined
       this.#watches.add(watch)
       this.#wantCarrier(watch)
     }

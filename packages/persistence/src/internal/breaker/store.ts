@@ -9,6 +9,7 @@ import * as Deadline from "@effect-kv/core/Deadline"
 import * as Fence from "@effect-kv/core/Fence"
 import * as Kv from "@effect-kv/core/Kv"
 import * as KvError from "@effect-kv/core/KvError"
+import * as LastFailure from "@effect-kv/core/LastFailure"
 import * as Op from "@effect-kv/core/Op"
 import * as Session from "@effect-kv/core/Session"
 import * as Clock from "effect/Clock"
@@ -120,13 +121,16 @@ export const make = Effect.fnUntraced(function*(
   ): Effect.fn.Return<CircuitBreaker.Admission | undefined, KvError.KvError, Scope.Scope> {
     if (isClosed) return yield* closed
     const sessionScope = yield* Scope.fork(scope)
-    const attempt = yield* inBackground(Scope.provide(admitProbe(keys, before), sessionScope))
+    const calls = new LastFailure.LastFailure()
+    const attempt = yield* inBackground(
+      LastFailure.recorded(Scope.provide(admitProbe(keys, before), sessionScope), calls)
+    )
     // In the background: the call does not wait for the end of its lease.
     yield* Effect.addFinalizer((exit) =>
       inBackground(Effect.andThen(Fiber.interrupt(attempt), Scope.close(sessionScope, exit)))
     )
     const admitted = yield* Effect.interruptible(Effect.timeoutOption(Fiber.join(attempt), deadline))
-    return Option.isSome(admitted) ? admitted.value : yield* noResponse
+    return Option.isSome(admitted) ? admitted.value : yield* noResponse(calls.lastFailure)
   })
 
   const admitProbe = Effect.fnUntraced(function*(
@@ -240,7 +244,7 @@ export const make = Effect.fnUntraced(function*(
       pending.set(key, [])
       return Effect.andThen(
         Effect.onExit(
-          Effect.timeoutOrElse(applyAll(key, outcomes), { duration: deadline, orElse: () => noResponse }),
+          LastFailure.timeoutOrElse(applyAll(key, outcomes), { duration: deadline, orElse: noResponse }),
           (exit) =>
             Effect.sync(() => {
               const isInterrupted = Exit.hasInterrupts(exit)
@@ -335,9 +339,14 @@ const remainingOf = ({ circuit: state, seenAt }: circuits.Known, wallMillis: num
 
 const closed = KvError.make(new KvError.Closed({ message: "the layer of the circuit breaker's store was closed" }))
 
-const noResponse = KvError.fail(
-  new KvError.Unavailable({ message: `the store has not responded within ${Duration.format(deadline)}` })
-)
+const noResponse = (why: KvError.Reason | undefined): Effect.Effect<never, KvError.KvError> =>
+  KvError.fail(
+    new KvError.Unavailable({
+      message: `the store has not responded within ${Duration.format(deadline)}${
+        why === undefined ? "" : `: ${why.message}`
+      }`
+    })
+  )
 
 /** The state of circuits is written whatever lock the call runs under, and the call must not wait for long. */
 const bookkeeping = <A, E, R>(effect: Effect.Effect<A, E, R>): Effect.Effect<A, E, R> =>

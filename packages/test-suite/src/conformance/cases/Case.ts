@@ -45,6 +45,13 @@ export class Store extends Context.Service<Store, {
   readonly passTime: (duration: Duration.Input) => Effect.Effect<void>
   /** What the store accepts at most. */
   readonly limits: Limits
+  /**
+   * A client that cannot reach its store, and the cause that its errors must name, such as a refused connection.
+   * `undefined` for a store without a network.
+   */
+  readonly unreachable?:
+    | { readonly client: Effect.Effect<Kv.Kv, unknown, Scope.Scope>; readonly cause: RegExp }
+    | undefined
 }>()("@effect-kv/test-suite/Store") {}
 
 /**

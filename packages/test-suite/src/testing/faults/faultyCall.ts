@@ -6,6 +6,7 @@
  */
 import * as Deadline from "@effect-kv/core/Deadline"
 import * as KvError from "@effect-kv/core/KvError"
+import * as LastFailure from "@effect-kv/core/LastFailure"
 import * as SendControl from "@effect-kv/core/SendControl"
 import type * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
@@ -71,9 +72,14 @@ const withDeadline = <A, R>(
       wasSent = true
       return Effect.void
     })
-    return Effect.timeoutOrElse(Effect.andThen(link.leave, attempt(markSent)), {
+    const call = Effect.timeoutOrElse(Effect.andThen(link.leave, attempt(markSent)), {
       duration: fiber.getRef(Deadline.Deadline) ?? link.deadline,
       orElse: () => Effect.fail(atDeadline(wasSent))
+    })
+    return LastFailure.during(call, {
+      get lastFailure() {
+        return wasSent ? silent : refused.reason
+      }
     })
   })
 
@@ -143,6 +149,8 @@ const readUntilResponse = <A, R>(
 const none: Fault = { description: "none" }
 
 const refused = KvError.make(new KvError.Unavailable({ message: "KvFaults: the store is unreachable" }))
+
+const silent = new KvError.DeadlineExceeded({ message: "KvFaults: the store has not responded" })
 
 const cancelled = KvError.make(new KvError.Unavailable({ message: "the request was cancelled before it was sent" }))
 

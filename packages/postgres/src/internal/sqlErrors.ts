@@ -38,7 +38,7 @@ const transactionTimeout = "25P04"
 export const isTransient = (error: SqlError): boolean => {
   const state = stateOf(error)
   return state === undefined
-    ? error.reason._tag === "ConnectionError" && !isInvalidUrl(error)
+    ? error.reason._tag === "ConnectionError" && !isInvalidUrl(error) && tlsAdvice(error) === undefined
     : /^(08|53|54|57P|58|XX)/.test(state) ||
       ["40001", "40P01", "55P03", readOnly, "57014", transactionTimeout].includes(state)
 }
@@ -49,6 +49,30 @@ const isInvalidUrl = ({ reason: { cause } }: SqlError): boolean =>
     "code" in cause && cause.code === "ERR_INVALID_URL" ||
     "hostname" in cause && typeof cause.hostname === "string" && cause.hostname.includes(",")
   )
+
+/**
+ * What to do about a failure of TLS that no further attempt can mend, because the settings of the client are fixed: the
+ * server's certificate is not accepted, or the server has no TLS. `undefined` for any other failure.
+ */
+const tlsAdvice = ({ reason }: SqlError): string | undefined => {
+  const { cause } = reason
+  if (reason.message === serverRefusedTls) {
+    return "enable ssl in the server, or connect without TLS (sslmode=disable)"
+  }
+  const code = cause instanceof Error && "code" in cause ? String(cause.code) : ""
+  if (code === "ERR_TLS_CERT_ALTNAME_INVALID") {
+    return "connect by a name that is in the server's certificate, or set ssl.servername of the PgClient"
+  }
+  if (/^CERT_(HAS_EXPIRED|NOT_YET_VALID)$/.test(code)) {
+    return "renew the server's certificate, or correct the clock of this machine"
+  }
+  return /^(UNABLE_TO_(GET_ISSUER|VERIFY_LEAF)|(DEPTH_ZERO_)?SELF_SIGNED_CERT|CERT_)/.test(code)
+    ? "set ssl.ca of the PgClient to the authority of the server's certificate"
+    : undefined
+}
+
+/** The message of `PgClient` if the server has answered a request for TLS with no. */
+const serverRefusedTls = "PgConnection: Server refused TLS"
 
 const howToName =
   "the URL of the PgClient must have the form postgres://user:password@host:port/database, with one host: that of the primary"
@@ -80,7 +104,7 @@ export const reasonOf = (error: SqlError, advice?: string): KvError.Reason => {
       ? howToConnect
       : isInvalidUrl(error)
       ? howToName
-      : undefined)
+      : tlsAdvice(error))
   const message = more === undefined ? describe(error) : `${describe(error)}; ${more}`
   const state = stateOf(error)
   if (error.reason._tag === "AuthenticationError" || state?.startsWith("28") === true) {
@@ -88,7 +112,7 @@ export const reasonOf = (error: SqlError, advice?: string): KvError.Reason => {
   }
   if (isDenied(error)) return new KvError.PermissionDenied({ message })
   if (state === "53100") return new KvError.QuotaExceeded({ message })
-  if (isTransient(error)) return new KvError.Unavailable({ message })
+  if (isTransient(error) || tlsAdvice(error) !== undefined) return new KvError.Unavailable({ message })
   return new KvError.InvalidRequest({ message })
 }
 

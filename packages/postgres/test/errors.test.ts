@@ -3,6 +3,7 @@
  */
 import * as Deadline from "@effect-kv/core/Deadline"
 import * as DistLock from "@effect-kv/core/DistLock"
+import * as KeyRange from "@effect-kv/core/KeyRange"
 import * as Kv from "@effect-kv/core/Kv"
 import type * as KvError from "@effect-kv/core/KvError"
 import * as KvUrl from "@effect-kv/core/KvUrl"
@@ -149,14 +150,14 @@ layer(PostgresServer.layer(), { excludeTestServices: true, timeout: "1 minute" }
       assert.notMatch(logged.join(), /hunter2|correct horse/)
     }))
 
-  it.effect("a lock under a limit shorter than the connection names no failure that has passed", () =>
+  it.effect("a lock that times out names the outage that it is in, and none that has passed", () =>
     Effect.gen(function*() {
       const server = yield* PostgresServer.PostgresServer
       const kv = yield* open(server.url)
-      const limited = (name: string) =>
+      const limited = (name: string, acquireTimeout: "300 millis" | "3 seconds" = "300 millis") =>
         Effect.flip(
           Effect.provideService(
-            DistLock.withDistLock(Effect.never, name, { acquireTimeout: "300 millis" }),
+            DistLock.withDistLock(Effect.never, name, { acquireTimeout }),
             Kv.Kv,
             kv
           )
@@ -172,6 +173,12 @@ layer(PostgresServer.layer(), { excludeTestServices: true, timeout: "1 minute" }
         yield* Effect.provideService(DistLock.acquire("outage"), Kv.Kv, other)
         const timeout = yield* limited("outage")
         assert.deepStrictEqual((timeout as LockError.LockTimeout).storeFailure, Option.none(), timeout.message)
+        const waiting = yield* Effect.forkChild(limited("outage", "3 seconds"))
+        yield* Effect.repeat(other.count(KeyRange.prefix("outage/")), { until: (count) => count === 2 })
+        yield* server.kill
+        const cut = yield* Fiber.join(waiting)
+        assert.match(cut.message, /could not be reached: Postgres: .*(ECONNREFUSED|[Cc]onnection|closed)/)
+        yield* server.start
       }))
     }))
 

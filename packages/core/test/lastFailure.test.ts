@@ -5,6 +5,7 @@
 import * as Batching from "@effect-kv/core/Batching"
 import * as Deadline from "@effect-kv/core/Deadline"
 import * as DistLock from "@effect-kv/core/DistLock"
+import * as DistSemaphore from "@effect-kv/core/DistSemaphore"
 import * as Kv from "@effect-kv/core/Kv"
 import type { KvBackend } from "@effect-kv/core/KvBackend"
 import * as KvError from "@effect-kv/core/KvError"
@@ -13,12 +14,14 @@ import * as LastFailure from "@effect-kv/core/LastFailure"
 import type * as LockError from "@effect-kv/core/LockError"
 import * as SendControl from "@effect-kv/core/SendControl"
 import * as Slot from "@effect-kv/core/Slot"
+import * as Watch from "@effect-kv/core/Watch"
 import * as MemoryStore from "@effect-kv/memory/MemoryStore"
 import { assert, describe, it } from "@effect/vitest"
 import * as Effect from "effect/Effect"
 import * as Fiber from "effect/Fiber"
 import * as Latch from "effect/Latch"
 import * as Option from "effect/Option"
+import * as Stream from "effect/Stream"
 import { TestClock } from "effect/testing"
 
 const refused: KvError.Reason = new KvError.Unavailable({ message: "connection refused" })
@@ -164,6 +167,65 @@ describe("a caller that gives up", () => {
       const rejected = yield* Effect.flip(Effect.provideService(write, Kv.Kv, kv))
       assert.include(rejected.message, "its lease could not be renewed in time: no leader")
       yield* link.isUp.open
+    }))
+
+  it.effect("names no outage that passed while it waited for permits or for a lock", () =>
+    Effect.gen(function*() {
+      const { other } = yield* open
+      const store = { isDown: false }
+      const kv = Kv.mapBackend(other, (backend): KvBackend => ({
+        ...backend,
+        watch: (request) => Effect.suspend(() => store.isDown ? KvError.fail(refused) : backend.watch(request))
+      }))
+      const permits = (one: Kv.Kv) => Effect.provideService(DistSemaphore.make("s", { permits: 1 }), Kv.Kv, one)
+      const holding = yield* permits(other)
+      const waiting = yield* permits(kv)
+      yield* Effect.scoped(Effect.gen(function*() {
+        yield* holding.acquire(1)
+        yield* Effect.provideService(DistLock.acquire("l"), Kv.Kv, other)
+        for (
+          const attempt of [
+            Effect.asVoid(Effect.scoped(waiting.acquire(1, { acquireTimeout: "1 second" }))),
+            withLock("1 second")
+          ]
+        ) {
+          store.isDown = true
+          const fiber = yield* Effect.forkChild(Effect.flip(Effect.provideService(attempt, Kv.Kv, kv)), {
+            startImmediately: true
+          })
+          yield* TestClock.adjust("100 millis")
+          store.isDown = false
+          for (let i = 0; i < 20 && fiber.pollUnsafe() === undefined; i++) yield* TestClock.adjust("100 millis")
+          const passed: LockError.LockTimeout = (yield* Fiber.join(fiber)) as LockError.LockTimeout
+          assert.deepStrictEqual(passed.storeFailure, Option.none(), passed.message)
+          store.isDown = true
+          const present = yield* failureAfter(kv, "1 second", attempt)
+          assert.deepStrictEqual((present as LockError.LockTimeout).storeFailure, Option.some(refused))
+        }
+        store.isDown = false
+      }))
+    }))
+
+  it.effect("names why the watch that it waits on is interrupted", () =>
+    Effect.gen(function*() {
+      const { other } = yield* open
+      let status: Watch.Status = { _tag: "Interrupted", message: "connection reset" }
+      const kv = Kv.mapBackend(other, (backend): KvBackend => ({
+        ...backend,
+        watch: (request) =>
+          Effect.map(backend.watch(request), (watcher) => ({
+            ...watcher,
+            status: Stream.suspend(() => Stream.concat(Stream.succeed(status), Stream.never))
+          }))
+      }))
+      yield* Effect.scoped(Effect.gen(function*() {
+        yield* Effect.provideService(DistLock.acquire("l"), Kv.Kv, other)
+        const cut = yield* failureAfter(kv, "1 second", withLock("1 second"))
+        assert.include(cut.message, "the store could not be reached: connection reset")
+        status = Watch.live(1n)
+        const live = yield* failureAfter(kv, "1 second", withLock("1 second"))
+        assert.deepStrictEqual((live as LockError.LockTimeout).storeFailure, Option.none(), live.message)
+      }))
     }))
 
   it.effect("names in SlotsTaken why the store could not be reached, but not for slots that others hold", () =>

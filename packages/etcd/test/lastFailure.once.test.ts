@@ -3,11 +3,13 @@
  * wants another scheme.
  */
 import * as DistLock from "@effect-kv/core/DistLock"
+import * as KeyRange from "@effect-kv/core/KeyRange"
 import * as Kv from "@effect-kv/core/Kv"
 import type * as LockError from "@effect-kv/core/LockError"
 import { EtcdCluster, TcpProxy } from "@effect-kv/test-suite/verification"
 import { assert, describe, it } from "@effect/vitest"
 import * as Effect from "effect/Effect"
+import * as Fiber from "effect/Fiber"
 import * as Option from "effect/Option"
 import { client } from "./support/client.ts"
 
@@ -46,6 +48,14 @@ describe("a lock that times out names the cause", () => {
         yield* Effect.provideService(DistLock.acquire("l"), Kv.Kv, other)
         const held = yield* timeoutOf(kv, "l")
         assert.deepStrictEqual(held.storeFailure, Option.none(), held.message)
+        // The request to enter has a response, and the watch of the holder is open.
+        const waiting = yield* Effect.forkChild(timeoutOf(kv, "l"))
+        yield* Effect.repeat(other.count(KeyRange.prefix("l/")), { until: (count) => count === 2 })
+        yield* link.down
+        const cut = yield* Fiber.join(waiting)
+        assert.match(cut.message, /could not be reached: http:.*(ECONNREFUSED|clos|reset)/)
+        yield* link.up
+        yield* kv.get("connected")
       }))
       yield* link.blackhole()
       const silent = yield* timeoutOf(kv, "l")

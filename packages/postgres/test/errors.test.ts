@@ -3,13 +3,14 @@
  */
 import * as Deadline from "@effect-kv/core/Deadline"
 import * as DistLock from "@effect-kv/core/DistLock"
+import * as KeyRange from "@effect-kv/core/KeyRange"
 import * as Kv from "@effect-kv/core/Kv"
 import type * as KvError from "@effect-kv/core/KvError"
 import * as KvUrl from "@effect-kv/core/KvUrl"
 import type * as LockError from "@effect-kv/core/LockError"
 import * as PostgresLayer from "@effect-kv/postgres/PostgresLayer"
 import * as PostgresSchema from "@effect-kv/postgres/PostgresSchema"
-import { PostgresServer } from "@effect-kv/test-suite/verification"
+import { PostgresServer, TestCertificates } from "@effect-kv/test-suite/verification"
 import * as PgClient from "@effect/sql-pg/PgClient"
 import * as PgTypes from "@effect/sql-pg/PgTypes"
 import { assert, layer } from "@effect/vitest"
@@ -48,6 +49,9 @@ const withoutSystemUser = Effect.forEach(["USER", "USERNAME"], (name) =>
         if (value !== undefined) process.env[name] = value
       })
   ))
+
+/** The error of Node for a certificate with other names. */
+const wrongName = Object.assign(new Error("not in the cert's altnames"), { code: "ERR_TLS_CERT_ALTNAME_INVALID" })
 
 const failureOf = <A, R>(effect: Effect.Effect<A, KvError.KvError, R>) =>
   Effect.map(Effect.flip(effect), ({ reason }) => reason)
@@ -202,14 +206,14 @@ layer(PostgresServer.layer(), { excludeTestServices: true, timeout: "1 minute" }
       assert.notMatch(logged.join(), /hunter2|correct horse/)
     }))
 
-  it.effect("a lock under a limit shorter than the connection names no failure that has passed", () =>
+  it.effect("a lock that times out names the outage that it is in, and none that has passed", () =>
     Effect.gen(function*() {
       const server = yield* PostgresServer.PostgresServer
       const kv = yield* open(server.url)
-      const limited = (name: string) =>
+      const limited = (name: string, acquireTimeout: "300 millis" | "3 seconds" = "300 millis") =>
         Effect.flip(
           Effect.provideService(
-            DistLock.withDistLock(Effect.never, name, { acquireTimeout: "300 millis" }),
+            DistLock.withDistLock(Effect.never, name, { acquireTimeout }),
             Kv.Kv,
             kv
           )
@@ -225,7 +229,56 @@ layer(PostgresServer.layer(), { excludeTestServices: true, timeout: "1 minute" }
         yield* Effect.provideService(DistLock.acquire("outage"), Kv.Kv, other)
         const timeout = yield* limited("outage")
         assert.deepStrictEqual((timeout as LockError.LockTimeout).storeFailure, Option.none(), timeout.message)
+        const waiting = yield* Effect.forkChild(limited("outage", "3 seconds"))
+        yield* Effect.repeat(other.count(KeyRange.prefix("outage/")), { until: (count) => count === 2 })
+        yield* server.kill
+        const cut = yield* Fiber.join(waiting)
+        assert.match(cut.message, /could not be reached: Postgres: .*(ECONNREFUSED|[Cc]onnection|closed)/)
+        yield* server.start
       }))
+    }))
+
+  it.effect("TLS that cannot work fails a call at once with Unavailable, whatever its deadline, and says what would work", () =>
+    Effect.gen(function*() {
+      const { data, url } = yield* PostgresServer.PostgresServer
+      const connecting = Effect.fnUntraced(function*(options: Omit<PgClient.PgPoolConfig, "url">, query = "") {
+        const database = PgClient.layer({ url: Redacted.make(`${url}${query}`), ...options })
+        const kv = Context.get(
+          yield* Layer.build(Layer.fresh(Layer.provide(PostgresLayer.layer({ deadline: "1 hour" }), database))),
+          Kv.Kv
+        )
+        return yield* Effect.result(kv.get("tls"))
+      })
+      const rejected = Effect.fnUntraced(function*(...how: Parameters<typeof connecting>) {
+        const { reason } = yield* Effect.flip(Effect.flatMap(connecting(...how), Effect.fromResult))
+        assert.strictEqual(reason._tag, "Unavailable")
+        return reason.message
+      })
+      assert.match(yield* rejected({}, "?sslmode=require"), /does not support TLS; .*sslmode=disable/)
+      const sql = Context.get(yield* Layer.build(PgClient.layer({ url: Redacted.make(url) })), PgClient.PgClient)
+      const [authority, other] = [yield* TestCertificates.make(), yield* TestCertificates.make("another authority")]
+      const serve = Effect.fnUntraced(function*({ cert, key }: TestCertificates.Certificate) {
+        const { gid, uid } = Fs.statSync(data)
+        for (const [name, text] of [["server.crt", cert], ["server.key", key]] as const) {
+          const file = Path.join(data, name)
+          Fs.writeFileSync(file, text, { mode: 0o600 })
+          Fs.chownSync(file, uid, gid)
+        }
+        yield* sql`alter system set ssl = on`
+        yield* sql`select pg_reload_conf()`
+      })
+      yield* serve(yield* authority.server())
+      const ca = authority.ca.cert
+      yield* Effect.repeat(connecting({ ssl: { ca } }), { until: Result.isSuccess })
+      assert.match(yield* rejected({ ssl: { ca: other.ca.cert } }), /certificate.*; set ssl\.ca of the PgClient/)
+      assert.match(yield* rejected({}, "?sslmode=require"), /certificate.*; set ssl\.ca of the PgClient/)
+      assert.match(
+        yield* rejected({ ssl: { ca, checkServerIdentity: () => wrongName } }),
+        /altnames.*; connect by a name that is in the server's certificate/
+      )
+      yield* serve(yield* authority.expiredServer())
+      const expired = yield* Effect.repeat(connecting({ ssl: { ca } }), { until: Result.isFailure })
+      assert.match(Result.isFailure(expired) ? expired.failure.message : "", /expired; renew the server's certificate/)
     }))
 
   it.effect("a server that is too old is told apart by the script, and the error names the oldest version", () =>

@@ -44,7 +44,7 @@ const transactionTimeout = "25P04"
 export const isTransient = (error: SqlError): boolean => {
   const state = stateOf(error)
   return state === undefined
-    ? error.reason._tag === "ConnectionError" && !isInvalidUrl(error)
+    ? error.reason._tag === "ConnectionError" && !isInvalidUrl(error) && tlsAdvice(error) === undefined
     : /^(08|53|54|57P|58|XX)/.test(state) ||
       ["40001", "40P01", "55P03", readOnly, "57014", transactionTimeout].includes(state)
 }
@@ -64,7 +64,6 @@ const notConnecting =
 /** What to do about a server with which no session can be started, by what the client says. */
 const howToStart: ReadonlyArray<readonly [RegExp, string]> = [
   [/requested password authentication/, "the PgClient has no password"],
-  [/does not support TLS/, "set sslmode=disable in the URL of the PgClient, or switch on ssl on the server"],
   [
     /Failed to parse server response|Protocol desync|Invalid SSLRequest response/,
     "the PgClient is connected to something other than Postgres: correct its host and port"
@@ -75,6 +74,30 @@ const adviceOfStart = (error: SqlError): string | undefined =>
   stateOf(error) === undefined
     ? howToStart.find(([matches]) => matches.test(`${error.reason.message} ${textOf(error)}`))?.[1]
     : undefined
+
+/**
+ * What to do about a failure of TLS that no further attempt can mend, because the settings of the client are fixed: the
+ * server's certificate is not accepted, or the server has no TLS. `undefined` for any other failure.
+ */
+const tlsAdvice = ({ reason }: SqlError): string | undefined => {
+  const { cause } = reason
+  if (reason.message === serverRefusedTls) {
+    return "set sslmode=disable in the URL of the PgClient, or switch on ssl on the server"
+  }
+  const code = cause instanceof Error && "code" in cause ? String(cause.code) : ""
+  if (code === "ERR_TLS_CERT_ALTNAME_INVALID") {
+    return "connect by a name that is in the server's certificate, or set ssl.servername of the PgClient"
+  }
+  if (/^CERT_(HAS_EXPIRED|NOT_YET_VALID)$/.test(code)) {
+    return "renew the server's certificate, or correct the clock of this machine"
+  }
+  return /^(UNABLE_TO_(GET_ISSUER|VERIFY_LEAF)|(DEPTH_ZERO_)?SELF_SIGNED_CERT|CERT_)/.test(code)
+    ? "set ssl.ca of the PgClient to the authority of the server's certificate"
+    : undefined
+}
+
+/** The message of `PgClient` if the server has answered a request for TLS with no. */
+const serverRefusedTls = "PgConnection: Server refused TLS"
 
 const howToName =
   "the URL of the PgClient must have the form postgres://user:password@host:port/database, with one host: that of the primary"
@@ -106,7 +129,7 @@ export const reasonOf = (error: SqlError, advice?: string): KvError.Reason => {
       ? howToConnect
       : isInvalidUrl(error)
       ? howToName
-      : adviceOfStart(error))
+      : tlsAdvice(error) ?? adviceOfStart(error))
   const message = more === undefined ? describe(error) : `${describe(error)}; ${more}`
   const state = stateOf(error)
   if (error.reason._tag === "AuthenticationError" || state?.startsWith("28") === true) {
@@ -114,7 +137,7 @@ export const reasonOf = (error: SqlError, advice?: string): KvError.Reason => {
   }
   if (isDenied(error)) return new KvError.PermissionDenied({ message })
   if (state === "53100") return new KvError.QuotaExceeded({ message })
-  if (isTransient(error)) return new KvError.Unavailable({ message })
+  if (isTransient(error) || tlsAdvice(error) !== undefined) return new KvError.Unavailable({ message })
   return new KvError.InvalidRequest({ message })
 }
 

@@ -9,12 +9,14 @@ import * as Effect from "effect/Effect"
 import { identity } from "effect/Function"
 import * as Option from "effect/Option"
 import * as Scope from "effect/Scope"
+import * as Stream from "effect/Stream"
 import type { KvBackend } from "../../backend/KvBackend.ts"
 import * as LastFailure from "../../backend/LastFailure.ts"
 import type { Kv } from "../../service/KvService.ts"
 import * as Deadline from "../../values/Deadline.ts"
 import * as KvError from "../../values/KvError.ts"
 import { type LockLost, LockTimeout } from "../../values/LockError.ts"
+import type { Watcher } from "../../values/Watch.ts"
 import * as internals from "../kv/internals.ts"
 import type { LockOfSession } from "../session/lossLog.ts"
 import * as useSession from "../session/useSession.ts"
@@ -38,6 +40,8 @@ interface Progress {
   readonly calls: LastFailure.LastFailure
   /** Why the last request could not reach the store; `none` if it could. */
   lastFailure: () => Option.Option<KvError.Reason>
+  /** The watch that it waits on. */
+  watcher: Watcher | undefined
   /** The key ahead if it has no lease, so that it does not expire. */
   blockedBy: Option.Option<string>
 }
@@ -69,6 +73,7 @@ export const acquire = <E>(
       isBehind: Deferred.makeUnsafe(),
       calls,
       lastFailure: noResponse(calls),
+      watcher: undefined,
       blockedBy: Option.none()
     }
     const attempt = acquireAll(kv, queues, options, scope, progress, onEntered)
@@ -98,6 +103,7 @@ const acquireAll = Effect.fnUntraced(function*<E>(
   const enterOne = Effect.fnUntraced(function*(queue: rule.Queue<E>, entered: ReadonlyArray<Contender>) {
     progress.lastFailure = noResponse(progress.calls)
     progress.blockedBy = Option.none()
+    progress.watcher = undefined
     const scope = yield* scopeOfEach
     let attempt = yield* enter(kv, queue, options, scope, claim)
     while (attempt.standing === undefined) {
@@ -244,6 +250,9 @@ const awaitTurn = <E>(
       }),
     onFailure: (reason) => {
       failure = reason
+    },
+    onWatch: (watcher) => {
+      progress.watcher = watcher
     }
   }
   const wait = (standing: rule.Standing): Effect.Effect<void, E | KvError.KvError | LockLost> =>
@@ -301,16 +310,30 @@ const withTimeout = Effect.fnUntraced(function*<A, E, R>(
   )
   return yield* Effect.raceFirst(
     attempt,
-    Effect.flatMap(isOver, () =>
-      Effect.flatMap(Clock.monotonicTimeNanos, (now) =>
-        Effect.fail(
-          new LockTimeout({
-            ...named,
-            token: progress.token,
-            waitedMillis: Math.floor(Duration.toMillis(Duration.nanos(now - began))),
-            storeFailure: progress.lastFailure(),
-            blockedBy: progress.blockedBy
-          })
-        )))
+    Effect.gen(function*() {
+      yield* isOver
+      const now = yield* Clock.monotonicTimeNanos
+      const interruption = progress.watcher === undefined ? Option.none() : yield* interruptionOf(progress.watcher)
+      return yield* new LockTimeout({
+        ...named,
+        token: progress.token,
+        waitedMillis: Math.floor(Duration.toMillis(Duration.nanos(now - began))),
+        storeFailure: Option.orElse(progress.lastFailure(), () => interruption),
+        blockedBy: progress.blockedBy
+      })
+    })
   )
 })
+
+/** Why the connection of a watch was lost, if it has not been restored. A watch reports its present state at once. */
+const interruptionOf = ({ status }: Watcher): Effect.Effect<Option.Option<KvError.Reason>> =>
+  Stream.runHead(status).pipe(
+    Effect.timeoutOption("50 millis"),
+    Effect.map((found) =>
+      Option.flatMap(
+        Option.flatten(found),
+        (now) =>
+          now._tag === "Interrupted" ? Option.some(new KvError.Unavailable({ message: now.message })) : Option.none()
+      )
+    )
+  )

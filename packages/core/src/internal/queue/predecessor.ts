@@ -170,6 +170,7 @@ const awaitPredecessor = (
   Effect.scopedWith((scope) =>
     Effect.gen(function*() {
       const watcher = yield* Scope.provide(backend.watch({ range: KeyRange.key(predecessor), only: "Delete" }), scope)
+      observer.onWatch?.(watcher)
       const standing = yield* readStanding(backend, prefixes, place, predecessor)
       if (standing._tag !== "Behind" || standing.predecessor !== predecessor) return standing
       yield* observer.onStanding(standing)

@@ -12,6 +12,7 @@ import type * as Effect from "effect/Effect"
 import type { KvBackend } from "../../backend/KvBackend.ts"
 import type { Kv } from "../../service/KvService.ts"
 import type * as KvError from "../../values/KvError.ts"
+import type { Watcher } from "../../values/Watch.ts"
 
 /**
  * A contender's place in a queue: its key, and its fencing token, which is the key's create revision.
@@ -85,6 +86,8 @@ export interface Observer {
   readonly onStanding: (standing: Standing) => Effect.Effect<void>
   /** The store could not be reached. The request is repeated. */
   readonly onFailure: (reason: KvError.Reason) => void
+  /** Called with the watch that the wait depends on. If it is interrupted when the time runs out, the error says why. */
+  readonly onWatch?: ((watcher: Watcher) => void) | undefined
 }
 
 /**

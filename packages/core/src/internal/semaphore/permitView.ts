@@ -43,7 +43,7 @@ export const awaitTurn = (
     (view) =>
       Effect.gen(function*() {
         let standing = entered
-        const waiter = view.add(request, standing, observer.onFailure)
+        const waiter = view.add(request, standing, observer)
         yield* observer.onStanding(standing)
         while (!rule.isEnded(standing)) {
           standing = yield* view.next(waiter)
@@ -93,7 +93,7 @@ interface Contender {
 }
 
 interface Waiter extends Request {
-  readonly onFailure: (reason: KvError.Reason) => void
+  readonly observer: rule.Observer
   /** How many loads of the view had begun when it was added. A later load must contain its key. */
   readonly loads: number
   /** The key without a lease that was reported to be ahead; `""` if none was. `undefined` before the first report. */
@@ -116,6 +116,7 @@ class PermitView {
   #contenders = new Map<string, Contender>()
   /** The number of permits, and the revision at which it was set. */
   #limit: { readonly permits: number; readonly revision: bigint } | undefined
+  #watcher: Watch.Watcher | undefined
   #revision = -1n
   #loads = 0
   #withoutLease = 0
@@ -128,10 +129,11 @@ class PermitView {
     this.#name = name
   }
 
-  add(request: Request, entered: rule.Standing, onFailure: Waiter["onFailure"]): Waiter {
+  add(request: Request, entered: rule.Standing, observer: rule.Observer): Waiter {
+    if (this.#watcher !== undefined) observer.onWatch?.(this.#watcher)
     const waiter: Waiter = {
       ...request,
-      onFailure,
+      observer,
       loads: this.#loads,
       reported: entered._tag === "Behind" ? (entered.isPermanent ? entered.predecessor : "") : undefined,
       pending: undefined,
@@ -174,7 +176,8 @@ class PermitView {
     const attempt = Effect.scoped(Effect.gen({ self: this }, function*() {
       const load = ++this.#loads
       const range = KeyRange.prefix(permitKeys.prefixOf(this.#name))
-      const watcher = yield* backend.watch({ range })
+      const watcher = this.#watcher = yield* backend.watch({ range })
+      for (const { observer } of this.#waiters.values()) observer.onWatch?.(watcher)
       this.#load(yield* execute(backend, Op.range(range)), load)
       while (true) this.#apply(yield* watcher.take)
     }))
@@ -189,8 +192,11 @@ class PermitView {
       }
       for (const waiter of this.#waiters.values()) {
         if (reason._tag === "StoreReplaced") waiter.replaced = error
-        waiter.onFailure(reason)
+        waiter.observer.onFailure(reason)
+        // Reported again after the outage, so that the waiter learns that it has passed.
+        waiter.reported = undefined
       }
+      this.#isUnclear = true
       return Effect.delay(untilFailed, retryInterval)
     })
     return untilFailed

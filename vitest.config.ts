@@ -127,8 +127,9 @@ class LongestFirst extends BaseSequencer {
 
 export default defineConfig({
   test: {
-    testTimeout: 30_000,
-    hookTimeout: 60_000,
+    // Only for what hangs: beside other work a test takes ten times as long as alone.
+    testTimeout: 60_000,
+    hookTimeout: 120_000,
     sequence: { concurrent: false, sequencer: LongestFirst },
     // The files of a project run one after the other in the processes of a few workers: a process for each file would load
     // Effect and compile the library 260 times, which is more than half of the CPU time of a run. So a file must restore

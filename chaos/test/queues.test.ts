@@ -9,6 +9,7 @@ import * as EtcdLayer from "@effect-kv/etcd/EtcdLayer"
 import { EtcdCluster, Recorder } from "@effect-kv/test-suite/verification"
 import { assert, layer } from "@effect/vitest"
 import * as Context from "effect/Context"
+import * as Deferred from "effect/Deferred"
 import * as Effect from "effect/Effect"
 import * as Fiber from "effect/Fiber"
 import * as Layer from "effect/Layer"
@@ -21,7 +22,7 @@ const prefix = "r/"
 
 const offering: queues.Life = { offers: [{ isCustomId: true, delay: 0 }], takers: [], stays: 0 }
 
-const taking = (hold: number): queues.Life => ({
+const taking = (hold: queues.Handling["hold"]): queues.Life => ({
   offers: [],
   takers: [[{ hold, ends: "succeeds" }]],
   stays: 20_000
@@ -69,13 +70,15 @@ layer(EtcdCluster.layer(), { excludeTestServices: true })("the check of queues f
     Effect.gen(function*() {
       const { c1, c2, found } = yield* begin((_, backend) => unfencedEnds(backend))
       yield* queues.living(c1, offering)
-      const late = yield* Effect.forkScoped(queues.living(c1, taking(500)))
+      const isCompleted = yield* Deferred.make<void>()
+      const late = yield* Effect.forkScoped(queues.living(c1, taking(Deferred.await(isCompleted))))
       const claims = KeyRange.prefix(`${queues.queuesOf(prefix)}${queues.queueName}/claim/`)
       yield* Effect.repeat(c2.kv.count(claims), { until: (count) => count === 1 })
       // Its session ends, as if the process had been frozen.
       const alive = yield* c2.kv.range(KeyRange.prefix(`${queues.queuesOf(prefix)}${queues.queueName}/worker/`))
       yield* c2.kv.delete(alive.entries.find(({ key }) => key.endsWith("/alive"))!.key)
       yield* queues.living(c2, taking(0))
+      yield* Deferred.succeed(isCompleted, undefined)
       yield* Fiber.join(late)
       assert.match(yield* found, /CompletedTwice at revision \d+: the item "0\/\S+" was completed again/)
     }))

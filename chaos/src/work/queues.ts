@@ -21,8 +21,8 @@ export const queueName = "0"
 
 /** What a handler does. */
 export interface Handling {
-  /** How long it takes, in milliseconds. */
-  readonly hold: number
+  /** How long it takes, in milliseconds, or what it waits for. */
+  readonly hold: number | Effect.Effect<void>
   readonly ends: "succeeds" | "fails" | "interrupted"
 }
 
@@ -80,6 +80,6 @@ export const living = (client: RecordedClient, { offers, stays, takers }: Life) 
 
 const handle = ({ ends, hold }: Handling): Effect.Effect<void, string> =>
   Effect.andThen(
-    Effect.sleep(hold),
+    typeof hold === "number" ? Effect.sleep(hold) : hold,
     ends === "succeeds" ? Effect.void : ends === "fails" ? Effect.fail("a handler that fails") : Effect.interrupt
   )

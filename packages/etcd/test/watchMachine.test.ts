@@ -265,7 +265,7 @@ describe("the state machine of watches", () => {
     ([seed]) => {
       for (const what of play(seed).seen) seen.add(what)
     },
-    { timeout: 120_000, arbitrary: { runs: Number(process.env["EFFECT_KV_WATCH_RUNS"] ?? 3000) } }
+    { timeout: 300_000, arbitrary: { runs: Number(process.env["EFFECT_KV_WATCH_RUNS"] ?? 3000) } }
   )
 
   it("the random runs reached every state and every fault", () => {

@@ -64,11 +64,14 @@ export const watcherCount = (member?: EtcdCluster.Member) =>
     return metrics.get("etcd_debugging_mvcc_watcher_total")
   })
 
-/** Waits until the condition holds. */
-export const eventually = <E, R>(condition: Effect.Effect<boolean, E, R>): Effect.Effect<void, E, R> =>
-  Effect.asVoid(
-    Effect.repeat(condition, { until: (value) => value, schedule: Schedule.spaced("20 millis") })
+/** Waits until the condition holds, for at most 50 seconds. Then it dies with an error from where it was called. */
+export const eventually = <E, R>(condition: Effect.Effect<boolean, E, R>): Effect.Effect<void, E, R> => {
+  const tooLate = new Error("the condition did not hold within 50 seconds")
+  return Effect.repeat(condition, { until: (value) => value, schedule: Schedule.spaced("20 millis") }).pipe(
+    Effect.asVoid,
+    Effect.timeoutOrElse({ duration: "50 seconds", orElse: () => Effect.die(tooLate) })
   )
+}
 
 /** The next batches, or `none` if none arrive for a while. */
 export const takeWithin = (watcher: Watch.Watcher, millis: number) =>

@@ -129,7 +129,7 @@ export interface Options<out E> {
    * tests was stalled: their process was not let run. Default: each case gets a store of its own.
    */
   readonly shared?: boolean | undefined
-  /** Milliseconds that a case may take, for each time that it runs. Default: 60,000. */
+  /** Milliseconds that a case may take, for each time that it runs. Default: 120,000. */
   readonly timeout?: number | undefined
 }
 
@@ -166,7 +166,7 @@ export interface Options<out E> {
  * @since 0.1.0
  */
 export const suite = <E>(name: string, options: Options<E>): void => {
-  const timeout = options.timeout ?? 60_000
+  const timeout = options.timeout ?? 120_000
   if (options.shared === true) {
     sharedLayer(options.layer, { excludeTestServices: true, timeout: "2 minutes" })(name, (it) => {
       register((each) =>

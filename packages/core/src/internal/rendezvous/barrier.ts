@@ -14,7 +14,6 @@ import * as Scope from "effect/Scope"
 import { execute, type KvBackend } from "../../backend/KvBackend.ts"
 import type { Kv } from "../../service/KvService.ts"
 import * as Compare from "../../values/Compare.ts"
-import * as Deadline from "../../values/Deadline.ts"
 import * as KeyRange from "../../values/KeyRange.ts"
 import type * as KvError from "../../values/KvError.ts"
 import * as Op from "../../values/Op.ts"
@@ -127,13 +126,6 @@ const arrive = (
       const onGone = () => session.unclaim(claimed)
       let participant: Participant | undefined
       let hasSaidGoodbye = false
-      // The first finalizer to be added, so it runs after the key was removed.
-      yield* Scope.addFinalizer(
-        scope,
-        Effect.suspend(() =>
-          hasSaidGoodbye ? sessions.onClock(removeGoodbye(unfenced, base, current.round, key)) : Effect.void
-        )
-      )
       const { result } = yield* leasedKey.write({
         backend: unfenced,
         session,
@@ -165,6 +157,7 @@ const arrive = (
           hasSaidGoodbye = participant?.isOver !== true
           return hasSaidGoodbye ? [goodbye(base, current, key, session.lease)] : []
         },
+        afterRemoval: () => hasSaidGoodbye ? removeGoodbye(unfenced, base, current.round, key) : Effect.void,
         onRemove: () => {},
         onGone
       }, scope)
@@ -200,18 +193,15 @@ const goodbye = (base: rounds.Base, { revision, round }: rounds.Rounds, key: str
     then: [Op.put(leftKeyOf(base, round), key, { lease })]
   })
 
-/** The others have the event, or will. If this fails, the key goes with the round or with its lease. */
+/** The others have the event, or will. If the session ends before, the key goes with its lease. */
 const removeGoodbye = (
   backend: KvBackend,
   base: rounds.Base,
   round: number,
   key: string
-): Effect.Effect<void> => {
+): Effect.Effect<unknown, KvError.KvError> => {
   const left = leftKeyOf(base, round)
-  return execute(backend, Op.txn({ if: [Compare.value(left, "=", key)], then: [Op.delete(left)] })).pipe(
-    Deadline.within("1 second"),
-    Effect.ignore
-  )
+  return execute(backend, Op.txn({ if: [Compare.value(left, "=", key)], then: [Op.delete(left)] }))
 }
 
 /** How the round ended: `""` if it opened, otherwise who broke it; `undefined` if it was reset. */

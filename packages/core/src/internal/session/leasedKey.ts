@@ -45,6 +45,8 @@ export interface Plan<A> {
    * does not find the key. Default: it was.
    */
   readonly wasRemoved?: (() => Effect.Effect<boolean, KvError.KvError>) | undefined
+  /** A request once the removal has ended, repeated until the store responds or the session ends. Default: none. */
+  readonly afterRemoval?: (() => Effect.Effect<unknown, KvError.KvError>) | undefined
   /** Called when the scope closes, before anything is removed. */
   readonly onRemove: () => void
   /** Called once the key is known not to exist. */
@@ -160,7 +162,9 @@ const remove = Effect.fnUntraced(function*<A>(
     releaseWait.onResponse()
   }
   const fiber = yield* plan.session.finish(
-    Effect.flatMap(Fiber.await(request), (exit) => removeWritten(plan, exit, attachment, onResponse))
+    Effect.flatMap(Fiber.await(request), (exit) => removeWritten(plan, exit, attachment, onResponse)).pipe(
+      Effect.andThen(Effect.suspend(() => plan.afterRemoval === undefined ? Effect.void : follow(plan.afterRemoval())))
+    )
   )
   if (fiber.pollUnsafe() !== undefined || !plan.session.isAliveUnsafe()) return
   const written = request.pollUnsafe()
@@ -230,6 +234,15 @@ const persistently = <A>(
     })
   return attempt(0)
 }
+
+const follow = (request: Effect.Effect<unknown, KvError.KvError>): Effect.Effect<void> =>
+  request.pipe(
+    Effect.provideService(Deadline.Deadline, attemptDeadline),
+    Effect.catch((error): Effect.Effect<unknown> =>
+      error.reason._tag === "Closed" || isRejected(error) ? Effect.void : Effect.delay(follow(request), retryInterval)
+    ),
+    Effect.asVoid
+  )
 
 /** Whether the store has responded, and would respond the same again. */
 const isRejected = (error: KvError.KvError): boolean => !error.isRetryable && error.outcome === "NotApplied"

@@ -17,7 +17,7 @@ import * as KvFaults from "../../testing/KvFaults.ts"
 import { chapter, newClient, promptly, reasonOf, Store, test, waitingTest, waitUntil } from "./Case.ts"
 import { entryOf } from "./entries.ts"
 import * as faults from "./faults.ts"
-import { exitOf, failedWith, on, pauseBetweenPolls, soon } from "./locking.ts"
+import { exitOf, failedWith, hold, on, pauseBetweenPolls, soon } from "./locking.ts"
 
 const awaiting = (kv: Kv.Kv, name: string, count: number) =>
   Effect.forkScoped(Effect.as(on(kv)(Latch.await(name, { count })), "open"), { startImmediately: true })
@@ -345,6 +345,33 @@ export const cases = chapter("latches and barriers", [
     for (const id of ["b", "c"]) yield* enter(kv, name, { parties: 3, id })
     assert.deepStrictEqual(yield* exitOf("it opens", waiting.fiber), Exit.succeed(0))
   }),
+
+  waitingTest(
+    "a participant leaves nothing behind if the store fails while it leaves and its session continues",
+    function*(kv) {
+      const name = "barrier/leaving"
+      const waiting = yield* enter(yield* newClient, name, { parties: 3, id: "a" })
+      yield* untilEntered(kv, name, "a")
+      const cut = faults.make()
+      const client = yield* faults.newClientWith(cut)
+      yield* hold(client, `${name}.keeps-the-session`)
+      const leaving = yield* enter(client, name, { parties: 3, id: "b" })
+      yield* untilEntered(kv, name, "b")
+      let failures = 2
+      // The last of its requests removes what said that its key was not that of a dead participant.
+      cut.before = ({ op }) =>
+        op?._tag === "Txn" && op.if.some(({ target }) => target === "Value") && failures-- > 0
+          ? faults.unavailable
+          : Effect.void
+      yield* Effect.forkScoped(Fiber.interrupt(leaving.fiber), { startImmediately: true })
+      yield* waitUntil(
+        "nothing but the other participant is left",
+        Effect.map(kv.count(KeyRange.prefix(`${name}/`)), (count) => count === 1)
+      )
+      assert.isBelow(failures, 1, "requests have failed")
+      yield* stillWait(waiting.fiber)
+    }
+  ),
 
   waitingTest("an entry that is interrupted in flight, or whose response is lost, breaks no barrier", function*(kv) {
     const name = "barrier/in-flight"

@@ -37,7 +37,8 @@ const limitFiles = Effect.fnUntraced(function*(bytes: number | "unlimited") {
     const asOwner = process.getuid?.() === 0 ? ["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups"] : []
     const [program, ...args] = [...asOwner, ...command]
     const { status, stderr } = ChildProcess.spawnSync(program!, args, { encoding: "utf8" })
-    assert.strictEqual(status, 0, stderr)
+    // A process, such as one that vacuums, may have ended since. Those that start have the limit of the first one.
+    if (!/No such process/.test(stderr)) assert.strictEqual(status, 0, stderr)
   }
 })
 

@@ -23,7 +23,12 @@ const measuring = [
 const project = (
   name: string,
   files: string,
-  options: { env?: Record<string, string>; exclude?: Array<string>; maxConcurrency?: number } = {}
+  options: {
+    env?: Record<string, string>
+    exclude?: Array<string>
+    maxConcurrency?: number
+    testTimeout?: number
+  } = {}
 ) => ({
   extends: true as const,
   test: {
@@ -31,7 +36,8 @@ const project = (
     include: [files],
     exclude: [...(hasPostgres ? [] : postgresFiles), ...measuring, ...(options.exclude ?? [])],
     env: options.env ?? {},
-    ...(options.maxConcurrency === undefined ? {} : { maxConcurrency: options.maxConcurrency })
+    ...(options.maxConcurrency === undefined ? {} : { maxConcurrency: options.maxConcurrency }),
+    ...(options.testTimeout === undefined ? {} : { testTimeout: options.testTimeout })
   }
 })
 
@@ -87,17 +93,21 @@ const withoutSmallDisk = (process.env["EFFECT_KV_SMALL_DISK"] ?? "") === "" ? ["
  * see `scripts/lib/postgres.mjs`.
  */
 const oldestPostgres = process.env["EFFECT_KV_POSTGRES_15"] ?? ""
+/** A test waits for several conditions. Each wait ends by itself and says what it waited for: see `support/until.ts`. */
+const postgresTimeout = 120_000
 const postgres = [
   ...(!hasPostgres ? [] : [
     project("postgres", "packages/postgres/test/**/*.test.ts", {
       exclude: [...withoutPgBouncer, ...withoutSmallDisk],
-      maxConcurrency
+      maxConcurrency,
+      testTimeout: postgresTimeout
     })
   ]),
   ...(oldestPostgres === "" ? [] : [
     project("postgres-15", "packages/postgres/test/{conformance,failover,fence,schema,entryWrites}.test.ts", {
       env: { EFFECT_KV_POSTGRES: oldestPostgres },
-      maxConcurrency
+      maxConcurrency,
+      testTimeout: postgresTimeout
     })
   ])
 ]

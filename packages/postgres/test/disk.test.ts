@@ -10,6 +10,7 @@ import { PostgresServer, Recorder, RevisionChecker, Violation } from "@effect-kv
 import * as PgClient from "@effect/sql-pg/PgClient"
 import { assert, describe, it } from "@effect/vitest"
 import * as Context from "effect/Context"
+import type * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Random from "effect/Random"
 import * as Reactivity from "effect/reactivity/Reactivity"
@@ -36,7 +37,8 @@ const limitFiles = Effect.fnUntraced(function*(bytes: number | "unlimited") {
     const asOwner = process.getuid?.() === 0 ? ["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups"] : []
     const [program, ...args] = [...asOwner, ...command]
     const { status, stderr } = ChildProcess.spawnSync(program!, args, { encoding: "utf8" })
-    assert.strictEqual(status, 0, stderr)
+    // A process, such as one that vacuums, may have ended since. Those that start have the limit of the first one.
+    if (!/No such process/.test(stderr)) assert.strictEqual(status, 0, stderr)
   }
 })
 
@@ -52,7 +54,7 @@ const test = (
         Effect.provide(database),
         Effect.provide(PostgresServer.layer())
       ),
-    60_000
+    180_000
   )
 
 /**
@@ -73,22 +75,23 @@ describe("a Postgres server that cannot write", () => {
       yield* backend.execute(Op.put("first", "1"))
       // A file of the log of the server has 16 MiB. No table has, so far.
       yield* limitFiles(17 * 1024 * 1024)
-      const pair = (i: number) =>
+      const pair = (i: number, deadline: Duration.Input = "2 seconds") =>
         backend.execute(Op.txn({ then: [Op.put(`a/${i}`, value()), Op.put(`b/${i}`, value())] })).pipe(
-          Deadline.within("2 seconds"),
+          Deadline.within(deadline),
           Effect.result
         )
       let failed = 0
       for (let i = 0; failed < 3 && i < 60; i++) {
         const result = yield* pair(i)
-        if (Result.isSuccess(result)) continue
+        // On a busy machine an attempt may be in flight at the deadline. The history shows what became of it.
+        if (Result.isSuccess(result) || result.failure.reason._tag === "Indeterminate") continue
         failed++
         assert.include(["Unavailable", "QuotaExceeded"], result.failure.reason._tag, result.failure.message)
       }
       assert.strictEqual(failed, 3)
       yield* backend.execute(Op.put("small", "1"))
       yield* limitFiles("unlimited")
-      assert.isTrue(Result.isSuccess(yield* pair(1000)))
+      assert.isTrue(Result.isSuccess(yield* pair(1000, "20 seconds")))
       const { revision } = yield* backend.execute(Op.put("last", "1"))
       const history = yield* recorder.history
       const { violations } = RevisionChecker.check(history, yield* changesUpTo(revision))
@@ -140,6 +143,6 @@ describe("a Postgres server that cannot write", () => {
         Effect.provide(database),
         Effect.provide(PostgresServer.layer({ settings: { max_notify_queue_pages: "64" } }))
       ),
-    60_000
+    180_000
   )
 })

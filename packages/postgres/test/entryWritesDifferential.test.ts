@@ -186,7 +186,7 @@ layer(database.pipe(Layer.provideMerge(PostgresServer.layer())), { excludeTestSe
           }
           assert.isAbove(entryWrites, 10 * programs)
         }),
-      60_000 + 1000 * programs
+      60_000 + 5000 * programs
     )
   }
 )

@@ -9,6 +9,7 @@ import { PostgresServer, Recorder, RevisionChecker, Violation } from "@effect-kv
 import * as PgClient from "@effect/sql-pg/PgClient"
 import { assert, describe, it } from "@effect/vitest"
 import * as Context from "effect/Context"
+import type * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Option from "effect/Option"
 import * as Random from "effect/Random"
@@ -31,24 +32,26 @@ describe("a Postgres server with a full disk", () => {
         const kv = Context.get(yield* connect(), Kv.Kv)
         const backend = recorder.client("a")(backendOf(kv))
         yield* backend.execute(Op.put("first", "1"))
-        const pair = (i: number) =>
+        const pair = (i: number, deadline: Duration.Input) =>
           backend.execute(Op.txn({ then: [Op.put(`a/${i}`, value()), Op.put(`b/${i}`, value())] })).pipe(
-            Deadline.within("1 second"),
+            Deadline.within(deadline),
             Effect.result
           )
-        assert.isTrue(Result.isSuccess(yield* pair(0)))
+        assert.isTrue(Result.isSuccess(yield* pair(0, "20 seconds")))
         yield* server.fillDisk
         const reasons: Array<string> = []
         for (let i = 1; reasons.length < 3; i++) {
-          const result = yield* pair(i)
-          if (Result.isFailure(result)) reasons.push(result.failure.reason._tag)
+          const result = yield* pair(i, "1 second")
+          // On a busy machine an attempt may be in flight at the deadline. The history shows what became of it.
+          if (Result.isSuccess(result) || result.failure.reason._tag === "Indeterminate") continue
+          reasons.push(result.failure.reason._tag)
         }
         assert.include(reasons, "QuotaExceeded")
         assert.isTrue(reasons.every((tag) => tag === "QuotaExceeded" || tag === "Unavailable"), `${reasons}`)
         assert.include(yield* server.log, "No space left on device")
         assert.deepStrictEqual(yield* kv.get("first"), Option.some("1"))
         yield* server.freeDisk
-        assert.isTrue(Result.isSuccess(yield* pair(1000)))
+        assert.isTrue(Result.isSuccess(yield* pair(1000, "20 seconds")))
         const { revision } = yield* backend.execute(Op.put("last", "1"))
         const history = yield* recorder.history
         const { violations } = RevisionChecker.check(history, yield* changesUpTo(revision))
@@ -58,7 +61,7 @@ describe("a Postgres server with a full disk", () => {
         Effect.provide(database),
         Effect.provide(PostgresServer.layer({ disk: { of: "data", megabytes: 64 } }))
       ),
-    60_000
+    180_000
   )
 
   it.live(
@@ -90,6 +93,6 @@ describe("a Postgres server with a full disk", () => {
           PostgresServer.layer({ disk: { of: "log", megabytes: 48 }, settings: { synchronous_commit: "off" } })
         )
       ),
-    60_000
+    180_000
   )
 })

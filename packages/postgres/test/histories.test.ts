@@ -24,7 +24,7 @@ const test = (title: string, body: Effect.Effect<void, unknown, Environment>) =>
         Effect.provide(database),
         Effect.provide(PostgresServer.layer())
       ),
-    60_000
+    180_000
   )
 
 /** Calls that a fault lasts longer than. */

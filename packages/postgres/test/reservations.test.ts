@@ -39,7 +39,8 @@ const client = Effect.fnUntraced(function*(
   })
   const pg = withoutBackground(counted)
   const scope = yield* Scope.make()
-  const context = yield* connect({ batching }).pipe(
+  // Two hundred calls on one connection may take longer than usual on a busy machine.
+  const context = yield* connect({ batching, deadline: "1 minute" }).pipe(
     Effect.provideService(PgClient.PgClient, pg),
     Scope.provide(scope)
   )

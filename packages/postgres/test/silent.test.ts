@@ -23,7 +23,7 @@ import * as options from "../src/internal/options.ts"
 import { administrator, behindProxy } from "./support/backends.ts"
 import { pool } from "./support/replication.ts"
 import { connect } from "./support/store.ts"
-import { untilTrue } from "./support/until.ts"
+import { until, untilTrue } from "./support/until.ts"
 
 layer(PostgresServer.layer(), { excludeTestServices: true, timeout: "1 minute" })("silent connections", (it) => {
   it.effect("of a whole pool delay the events of a watch, and lose none", () =>
@@ -81,16 +81,18 @@ layer(PostgresServer.layer(), { excludeTestServices: true, timeout: "1 minute" }
 
   it.effect("are probed by TCP if the client was made from a URL", () =>
     Effect.gen(function*() {
-      const { port, url } = yield* PostgresServer.PostgresServer
+      const { url } = yield* PostgresServer.PostgresServer
       const context = yield* Layer.build(PostgresLayer.fromUrl(url))
-      yield* Context.get(context, Kv.Kv).get("a")
-      // The kernel's table: local and remote address, state (1: established), queues, timer (2: keep-alive).
-      const remote = `0100007F:${port.toString(16).toUpperCase().padStart(4, "0")}`
-      const connections = readFileSync("/proc/net/tcp", "utf8").split("\n")
-        .map((line) => line.trim().split(/\s+/))
-        .filter(([, , address, state]) => address === remote && state === "01")
-      assert.isNotEmpty(connections)
-      for (const [, , , , , timer] of connections) assert.match(timer!, /^02:/)
+      const sql = Context.get(context, PgClient.PgClient)
+      const [client] = yield* sql<{ readonly port: number }>`select inet_client_port() as port`
+      const local = `0100007F:${client!.port.toString(16).toUpperCase().padStart(4, "0")}`
+      // The kernel's table: local and remote address, state, queues, timer. Timer 1 waits for an acknowledgement.
+      const timer = Effect.sync(() =>
+        readFileSync("/proc/net/tcp", "utf8").split("\n")
+          .map((line) => line.trim().split(/\s+/))
+          .find(([, address]) => address === local)?.[5]
+      )
+      yield* until("a timer of keep-alive (2)", timer, (found) => found?.startsWith("02:") === true)
     }))
 
   it.effect("delay the background work of a client by a minute at most, however long the deadline of its calls is", () =>

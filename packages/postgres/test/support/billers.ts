@@ -49,7 +49,12 @@ export const start = (
             resume(Effect.succeed(line))
           }
           waiting()
-        }),
+        }).pipe(
+          Effect.timeoutOrElse({
+            duration: "50 seconds",
+            orElse: () => Effect.die(new Error(`the process ${name} has printed no line for 50 seconds`))
+          })
+        ),
         go: Effect.sync(() => void child.stdin.write("go\n")),
         signal: (signal) => Effect.sync(() => void child.kill(signal))
       }

@@ -125,6 +125,47 @@ describe("the feed of a client, when notifications are wrong", () => {
       assert.deepStrictEqual(statements(), [])
     }))
 
+  it.effect("listens on another connection if notifications do not arrive any more, and gives up one at a time", () =>
+    Effect.gen(function*() {
+      const { connections, feed, notify, open, releases, setDeaf, statements, taken, write } = yield* running
+      const lose = Effect.gen(function*() {
+        setDeaf("untilNext")
+        yield* adjust(6000)
+        yield* feed.noticed(write("other"))
+        yield* settled
+      })
+      yield* lose
+      // Until then it reads.
+      const first = write("watched/a")
+      yield* adjust(200)
+      assert.deepStrictEqual(yield* eventsOf(taken), [`${first} watched/a`])
+      yield* adjust(3000)
+      assert.strictEqual(connections(), 2)
+      // Notifications arrive on the new connection.
+      statements()
+      const watcher = yield* open(KeyRange.key("k"))
+      const next = yield* taking(watcher)
+      const revision = write("k")
+      yield* notify(revision, "k")
+      assert.deepStrictEqual(yield* eventsOf(next), [`${revision} k`])
+      statements()
+      yield* adjust(4000)
+      assert.deepStrictEqual(statements(), [])
+      // The first connection is not released yet, so it reads.
+      yield* lose
+      yield* adjust(8000)
+      statements()
+      yield* adjust(4000)
+      assert.strictEqual(connections(), 2)
+      assert.deepStrictEqual(statements(), Array.from({ length: 20 }, () => "changes"))
+      yield* releases.open
+      yield* adjust(1000)
+      assert.strictEqual(connections(), 1)
+      statements()
+      yield* adjust(4000)
+      assert.deepStrictEqual(statements(), [])
+    }))
+
   it.effect("delivers an event at once when it is reported, if it did not read in the 5 s before", () =>
     Effect.gen(function*() {
       const { feed, taken, write } = yield* running

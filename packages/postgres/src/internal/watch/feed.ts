@@ -11,13 +11,16 @@
  *
  * A pooler in transaction mode accepts a listener and passes no notification on, and a connection that a load balancer has
  * forgotten looks alive. So the feed notifies itself first, and again after a notification was lost. Until that arrives it
- * reads at a short interval, and always if the pool has only one connection, which cannot listen.
+ * reads at a short interval, and always if the pool has only one connection, which cannot listen. If notifications have
+ * arrived on a connection and do not any more, it listens on another one.
  */
-import type * as KvError from "@effect-kv/core/KvError"
+import * as KvError from "@effect-kv/core/KvError"
 import type * as PgConnection from "@effect/sql-pg/PgConnection"
 import * as Effect from "effect/Effect"
+import type * as Exit from "effect/Exit"
 import type * as Fiber from "effect/Fiber"
 import * as Queue from "effect/Queue"
+import * as Scope from "effect/Scope"
 import type { SqlError } from "effect/sql/SqlError"
 import { isWithin } from "../bytes.ts"
 import * as calls from "../calls.ts"
@@ -45,7 +48,7 @@ const longestUnchecked = 7500
 /** How often the feed reads while no notification has arrived, or if it cannot listen, in milliseconds. */
 const pollInterval = 200
 
-/** How long the first notification may take until a warning is logged, in milliseconds. */
+/** How long the first notification may take until a warning is logged and another listener begins, in milliseconds. */
 const patience = 2000
 
 /** How long the feed keeps running without watches: a client that waits for locks opens one watch after the other. */
@@ -73,6 +76,10 @@ export class Feed {
   #hears = false
   #listeningSince = 0
   #hasWarned = false
+  /** Whether a notification has arrived on the connection of the listener. */
+  #hasHeard = false
+  /** How many connections of former listeners are being released. */
+  #releasing = 0
   readonly #run: (effect: Effect.Effect<void>) => Fiber.Fiber<void>
   #fiber: Fiber.Fiber<void> | undefined = undefined
   #ending: Fiber.Fiber<void> | undefined = undefined
@@ -153,8 +160,14 @@ export class Feed {
   /** Listens until the last watch ends, on a new connection whenever the last one broke. */
   #listening(): Effect.Effect<void> {
     const listen: Effect.Effect<never, SqlError | KvError.KvError> = this.#to.canListen
-      ? Effect.scoped(
-        Effect.flatMap(this.#to.pg.listen(this.#to.settings.schema), (notifications) => this.#follow(notifications))
+      ? Effect.acquireUseRelease(
+        Scope.make(),
+        (scope) =>
+          Effect.flatMap(
+            Scope.provide(this.#to.pg.listen(this.#to.settings.schema), scope),
+            (notifications) => this.#follow(notifications)
+          ),
+        (scope, exit) => Effect.sync(() => this.#release(scope, exit))
       )
       : Effect.forever(Effect.andThen(this.#drain(), Effect.sleep(pollInterval)))
     const again = (backoff: number): Effect.Effect<never> =>
@@ -176,6 +189,12 @@ export class Feed {
     return again(50)
   }
 
+  /** Does not wait: a connection that is dead without a sign is released only when the system gives it up. */
+  #release(scope: Scope.Closeable, exit: Exit.Exit<unknown, unknown>): void {
+    this.#releasing++
+    this.#run(Scope.close(scope, exit)).addObserver(() => this.#releasing--)
+  }
+
   #follow(
     notifications: Queue.Dequeue<PgConnection.Notification, SqlError>
   ): Effect.Effect<never, SqlError | KvError.KvError> {
@@ -184,11 +203,12 @@ export class Feed {
       Effect.raceFirst(this.#untilDue(), Queue.takeAll(notifications)),
       (batch) =>
         batch === undefined
-          ? Effect.andThen(this.#notHeard, this.#drainUnnotified())
+          ? Effect.andThen(this.#notHeard, Effect.andThen(this.#drainUnnotified(), this.#unlessDeaf))
           : Effect.andThen(this.#heard, this.#isIrrelevant(batch) ? Effect.void : this.#drain())
     )
     if (this.#hasFailed) this.#to.metrics?.reconnected()
     this.#hasFailed = false
+    this.#hasHeard = false
     return Effect.andThen(Effect.andThen(this.#begin, this.#drain()), Effect.forever(step))
   }
 
@@ -213,6 +233,7 @@ export class Feed {
   get #heard(): Effect.Effect<void> {
     return Effect.suspend(() => {
       this.#hears = true
+      this.#hasHeard = true
       if (!this.#hasWarned) return Effect.void
       this.#hasWarned = false
       return Effect.logInfo("effect-kv: notifications of Postgres arrive again")
@@ -229,6 +250,17 @@ export class Feed {
           "a pooler in transaction mode does not pass them on, and a load balancer may have dropped the listener's connection"
       )
     })
+  }
+
+  /** Fails if notifications no longer arrive. Only one connection at a time is given up like that. */
+  get #unlessDeaf(): Effect.Effect<void, KvError.KvError> {
+    return Effect.flatMap(
+      monotonicMillis,
+      (now) =>
+        !this.#hears && this.#hasHeard && this.#releasing === 0 && now - this.#listeningSince >= patience
+          ? KvError.fail(new KvError.Unavailable({ message: "notifications do not arrive any more" }))
+          : Effect.void
+    )
   }
 
   /** Whether no notification concerns a range that is watched. */

@@ -19,7 +19,8 @@ export class PostgresStore extends Context.Service<PostgresStore, {
    * If a lock is lost, it fails with `LockLost`, and the transaction rolls back. Otherwise no other client can acquire
    * one of the locks until the transaction has ended. A transaction that is idle for 5 seconds after the call is ended by
    * the database, so a client that stopped cannot keep a lock. Fails with `InvalidRequest` outside of a transaction, and
-   * if the fiber holds no lock.
+   * if the fiber holds no lock. In a nested transaction it holds until the outer one ends; if the nested one is rolled
+   * back, so is the fence.
    */
   readonly fence: Effect.Effect<void, KvError.KvError>
   /**

@@ -85,11 +85,15 @@ describe("the feed of a client, while nothing is written", () => {
     }))
 })
 
-describe("the feed of a client, when the connection of its listener is silent", () => {
-  it.effect("reads every 200 milliseconds until that connection is released, and then listens again", () =>
+describe("the feed of a client, when the connections of its listeners are silent", () => {
+  it.effect("listens on another, and after that reads every 200 milliseconds until one is released", () =>
     Effect.gen(function*() {
       const { breakListener, releases, statements, taken, write } = yield* running
       yield* releases.close
+      yield* breakListener
+      statements()
+      yield* adjust(200)
+      assert.deepStrictEqual(statements(), ["notify", "changes"])
       yield* breakListener
       yield* adjust(50)
       statements()
@@ -156,6 +160,48 @@ describe("the feed of a client, when notifications are wrong", () => {
       }
       setDeaf(false)
       yield* notify(write("other"), "other")
+      statements()
+      yield* adjust(4000)
+      assert.deepStrictEqual(statements(), [])
+    }))
+
+  it.effect("listens on another connection if notifications do not arrive any more, and gives up one at a time", () =>
+    Effect.gen(function*() {
+      const { connections, feed, notify, open, releases, setDeaf, statements, taken, write } = yield* running
+      yield* releases.close
+      const lose = Effect.gen(function*() {
+        setDeaf("untilNext")
+        yield* adjust(6000)
+        yield* feed.noticed(write("other"))
+        yield* settled
+      })
+      yield* lose
+      // Until then it reads.
+      const first = write("watched/a")
+      yield* adjust(200)
+      assert.deepStrictEqual(yield* eventsOf(taken), [`${first} watched/a`])
+      yield* adjust(3000)
+      assert.strictEqual(connections(), 2)
+      // Notifications arrive on the new connection.
+      statements()
+      const watcher = yield* open(KeyRange.key("k"))
+      const next = yield* taking(watcher)
+      const revision = write("k")
+      yield* notify(revision, "k")
+      assert.deepStrictEqual(yield* eventsOf(next), [`${revision} k`])
+      statements()
+      yield* adjust(4000)
+      assert.deepStrictEqual(statements(), [])
+      // The first connection is not released yet, so it reads.
+      yield* lose
+      yield* adjust(8000)
+      statements()
+      yield* adjust(4000)
+      assert.strictEqual(connections(), 2)
+      assert.deepStrictEqual(statements(), Array.from({ length: 20 }, () => "changes"))
+      yield* releases.open
+      yield* adjust(1000)
+      assert.strictEqual(connections(), 1)
       statements()
       yield* adjust(4000)
       assert.deepStrictEqual(statements(), [])

@@ -144,6 +144,25 @@ layer(database.pipe(Layer.provideMerge(PostgresServer.layer())), { excludeTestSe
         assert.include(String(yield* Effect.flip(within)), "LockLost")
       }))
 
+    it.effect("the fence of a nested transaction holds until the outer one ends, unless the nested one rolls back", () =>
+      Effect.gen(function*() {
+        const sql = yield* PgClient.PgClient
+        const [mine, other] = [yield* newProcess, yield* newProcess]
+        const kv = Context.get(other, Kv.Kv)
+        const steal = Effect.gen(function*() {
+          const { entries } = yield* kv.range(lockKeys)
+          return yield* Deadline.within(kv.delete(entries[0]!.key), "300 millis")
+        })
+        const nested = sql.withTransaction(PostgresStore.fence)
+        const rolledBack = Effect.flip(sql.withTransaction(Effect.andThen(PostgresStore.fence, Effect.fail("no"))))
+        const locked = <A, E>(body: Effect.Effect<A, E, PostgresStore.PostgresStore>) =>
+          Effect.uninterruptible(sql.withTransaction(body)).pipe(DistLock.withDistLock("billing"), Effect.provide(mine))
+        const held = yield* locked(Effect.andThen(nested, Effect.andThen(rolledBack, Effect.flip(steal))))
+        assert.strictEqual(held.reason._tag, "Unavailable")
+        const error = yield* Effect.flip(locked(Effect.andThen(rolledBack, steal)))
+        assert.strictEqual(error._tag, "LockLost")
+      }))
+
     it.effect("the fence is rejected outside of a transaction, and without a lock", () =>
       Effect.gen(function*() {
         const sql = yield* PgClient.PgClient

@@ -97,6 +97,13 @@ layer(PostgresServer.layer(), { excludeTestServices: true, timeout: "1 minute" }
   it.effect("works whatever the settings of its database are", () =>
     Effect.flatMap(newDatabase("strange", "UTF8", settings), useAll))
 
+  it.effect("works in a database with a publication for all tables, as change data capture makes", () =>
+    Effect.gen(function*() {
+      const sql = yield* newDatabase("published", "UTF8", {})
+      yield* sql`create publication everything for all tables`
+      yield* useAll(sql)
+    }))
+
   for (const encoding of ["SQL_ASCII", "LATIN1"]) {
     it.effect(`works in a database whose encoding is ${encoding}`, () =>
       Effect.flatMap(newDatabase(encoding.toLowerCase(), encoding, {}), useAll))

@@ -50,8 +50,13 @@ export interface ScriptedStore {
   readonly sweep: Effect.Effect<void>
   /** Ends the connection of the listener. The notifications that it has not read are lost. */
   readonly breakListener: Effect.Effect<void>
-  /** No notification arrives any more, as on a connection that a load balancer has forgotten; or they arrive again. */
-  readonly setDeaf: (isDeaf: boolean) => void
+  /**
+   * No notification arrives any more, as behind a pooler; or they arrive again. `untilNext`: none arrives on the connection
+   * of the present listener, as if a load balancer had forgotten it.
+   */
+  readonly setDeaf: (isDeaf: boolean | "untilNext") => void
+  /** How many connections the listeners have, former ones included. */
+  readonly connections: () => number
   /** The store goes back to a revision. The client does not know it yet. */
   readonly restore: (revision: bigint) => void
   /** Compacts the history up to a revision, of which nothing is left. */
@@ -90,9 +95,18 @@ export const make = (options: Options = { canListen: true }): Effect.Effect<
     let queue = yield* Queue.unbounded<PgConnection.Notification, SqlError>()
     const identity = new Identity()
     const closing = new Set<() => void>()
-    let isDeaf = false
+    let isDeaf: boolean | "untilNext" = false
+    let connections = 0
+    const listen = Effect.acquireRelease(
+      Effect.sync(() => {
+        connections++
+        if (isDeaf === "untilNext") isDeaf = false
+        return queue
+      }),
+      () => Effect.andThen(releases.await, Effect.sync(() => connections--))
+    )
     const send = (payload: string): void => {
-      if (!isDeaf) Queue.offerUnsafe(queue, { processId: 1, channel: "s", payload })
+      if (isDeaf === false) Queue.offerUnsafe(queue, { processId: 1, channel: "s", payload })
     }
 
     const changes = (params: ReadonlyArray<unknown>): ReadonlyArray<Item> => {
@@ -140,10 +154,7 @@ export const make = (options: Options = { canListen: true }): Effect.Effect<
       metrics: undefined,
       isOpen: true,
       canListen: options.canListen,
-      pg: {
-        listen: () =>
-          Effect.andThen(confirmations.await, Effect.acquireRelease(Effect.sync(() => queue), () => releases.await))
-      },
+      pg: { listen: () => Effect.andThen(confirmations.await, listen) },
       onClose: (f: () => void) => {
         closing.add(f)
         return () => closing.delete(f)
@@ -198,6 +209,7 @@ export const make = (options: Options = { canListen: true }): Effect.Effect<
       setDeaf: (now) => {
         isDeaf = now
       },
+      connections: () => connections,
       restore: (to) => {
         revision = to
         log = log.filter((written) => written.revision <= to)

@@ -3,6 +3,7 @@
  */
 import { entryPages } from "./entryPages.ts"
 import { epochTables } from "./epochs.ts"
+import { replicaIdentity } from "./replicaIdentity.ts"
 import { voidTables } from "./voids.ts"
 
 /**
@@ -30,7 +31,10 @@ export interface Upgrade {
 
 /** What an upgrade changes in tables, in order. It replaces the functions in any case. */
 export const upgrades: ReadonlyArray<Upgrade> = [
-  { to: 2, statements: (schema) => epochTables(schema) + voidTables(schema) + entryPages(schema) }
+  {
+    to: 2,
+    statements: (schema) => epochTables(schema) + voidTables(schema) + replicaIdentity(schema) + entryPages(schema)
+  }
 ]
 
 /** The functions that report the versions. */

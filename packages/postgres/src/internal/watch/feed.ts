@@ -11,7 +11,8 @@
  *
  * A pooler in transaction mode accepts a listener and passes no notification on, and a connection that a load balancer has
  * forgotten looks alive. So the feed notifies itself first, and again after a notification was lost. Until that arrives it
- * reads at a short interval, and always if the pool has only one connection, which cannot listen.
+ * reads at a short interval, and always if the pool has only one connection, which cannot listen. If notifications have
+ * arrived on a connection and do not any more, it listens on another one.
  */
 import * as KvError from "@effect-kv/core/KvError"
 import type * as PgConnection from "@effect/sql-pg/PgConnection"
@@ -47,7 +48,7 @@ const longestUnchecked = 7500
 /** How often the feed reads while no notification has arrived, or if it cannot listen, in milliseconds. */
 const pollInterval = 200
 
-/** How long the first notification may take until a warning is logged, in milliseconds. */
+/** How long the first notification may take until a warning is logged and another listener begins, in milliseconds. */
 const patience = 2000
 
 /** How long the database may take to confirm that the feed listens. A pool may be in use, and a connection silent. */
@@ -78,11 +79,13 @@ export class Feed {
   #hears = false
   #listeningSince = 0
   #hasWarned = false
+  /** Whether a notification has arrived on the connection of the listener. */
+  #hasHeard = false
+  /** How many connections of former listeners are being released. */
+  #releasing = 0
   readonly #run: (effect: Effect.Effect<void>) => Fiber.Fiber<void>
   #fiber: Fiber.Fiber<void> | undefined = undefined
   #ending: Fiber.Fiber<void> | undefined = undefined
-  /** How many listeners have ended whose connection has not been released yet. */
-  #releasing = 0
   /** Whether the last listener has failed. */
   #hasFailed = false
   /** Whether the last read or listener succeeded. */
@@ -160,7 +163,7 @@ export class Feed {
   /** Listens until the last watch ends, on a new connection whenever the last one broke. */
   #listening(): Effect.Effect<void> {
     const listen: Effect.Effect<never, SqlError | KvError.KvError> = this.#to.canListen
-      ? Effect.andThen(this.#polling(() => this.#releasing > 0), this.#withListener)
+      ? Effect.andThen(this.#polling(() => this.#releasing > 1), this.#withListener)
       : Effect.andThen(this.#polling(() => true), Effect.never)
     const again = (backoff: number): Effect.Effect<never> =>
       Effect.catchCause(listen, (cause) => {
@@ -193,8 +196,8 @@ export class Feed {
 
   /**
    * Follows a listener, and does not wait for its end. The driver ends it with a statement and waits for the response
-   * without a limit, which on a silent connection may take as long as TCP needs to give up. Until then the feed reads at a
-   * short interval, because another listener would take one more connection from the pool.
+   * without a limit, which on a silent connection may take as long as TCP needs to give up. The next listener takes one
+   * more connection from the pool. If that becomes silent, too, the feed reads at a short interval until one is released.
    */
   get #withListener(): Effect.Effect<never, SqlError | KvError.KvError> {
     return Effect.suspend(() => {
@@ -226,11 +229,12 @@ export class Feed {
       Effect.raceFirst(this.#untilDue(), Queue.takeAll(notifications)),
       (batch) =>
         batch === undefined
-          ? Effect.andThen(this.#notHeard, this.#drainUnnotified())
+          ? Effect.andThen(this.#notHeard, Effect.andThen(this.#drainUnnotified(), this.#unlessDeaf))
           : Effect.andThen(this.#heard, this.#isIrrelevant(batch) ? Effect.void : this.#drain())
     )
     if (this.#hasFailed) this.#to.metrics?.reconnected()
     this.#hasFailed = false
+    this.#hasHeard = false
     return Effect.andThen(Effect.andThen(this.#begin, this.#drain()), Effect.forever(step))
   }
 
@@ -255,6 +259,7 @@ export class Feed {
   get #heard(): Effect.Effect<void> {
     return Effect.suspend(() => {
       this.#hears = true
+      this.#hasHeard = true
       if (!this.#hasWarned) return Effect.void
       this.#hasWarned = false
       return Effect.logInfo("effect-kv: notifications of Postgres arrive again")
@@ -271,6 +276,17 @@ export class Feed {
           "a pooler in transaction mode does not pass them on, and a load balancer may have dropped the listener's connection"
       )
     })
+  }
+
+  /** Fails if notifications no longer arrive. Only one connection at a time is given up like that. */
+  get #unlessDeaf(): Effect.Effect<void, KvError.KvError> {
+    return Effect.flatMap(
+      monotonicMillis,
+      (now) =>
+        !this.#hears && this.#hasHeard && this.#releasing === 0 && now - this.#listeningSince >= patience
+          ? KvError.fail(new KvError.Unavailable({ message: "notifications do not arrive any more" }))
+          : Effect.void
+    )
   }
 
   /** Whether no notification concerns a range that is watched. */

@@ -51,13 +51,11 @@ export interface ScriptedStore {
   readonly breakListener: Effect.Effect<void>
   /**
    * No notification arrives any more, as behind a pooler; or they arrive again. `untilNext`: none arrives on the connection
-   * of the present listener, as if a load balancer had forgotten it, nor can it be released.
+   * of the present listener, as if a load balancer had forgotten it.
    */
   readonly setDeaf: (isDeaf: boolean | "untilNext") => void
-  /** How many connections the listeners have, former ones included. */
-  readonly connections: () => number
-  /** Whether connections of former listeners that were deaf can be released. */
-  readonly releases: Latch.Latch
+  /** How many connections listen, and how many did. */
+  readonly listeners: () => readonly [number, number]
   /** The store goes back to a revision. The client does not know it yet. */
   readonly restore: (revision: bigint) => void
   /** Compacts the history up to a revision, of which nothing is left. */
@@ -91,15 +89,19 @@ export const make = (options: Options = { canListen: true }): Effect.Effect<
     const identity = new Identity()
     const closing = new Set<() => void>()
     let isDeaf: boolean | "untilNext" = false
-    let connections = 0
-    const releases = yield* Latch.make(false)
+    let listening = 0
+    let listened = 0
     const listen = Effect.acquireRelease(
       Effect.sync(() => {
-        connections++
+        listening++
         if (isDeaf === "untilNext") isDeaf = false
         return queue
       }),
-      () => Effect.andThen(isDeaf === "untilNext" ? releases.await : Effect.void, Effect.sync(() => connections--))
+      () =>
+        Effect.sync(() => {
+          listening--
+          listened++
+        })
     )
     const send = (payload: string): void => {
       if (isDeaf === false) Queue.offerUnsafe(queue, { processId: 1, channel: "s", payload })
@@ -204,8 +206,7 @@ export const make = (options: Options = { canListen: true }): Effect.Effect<
       setDeaf: (now) => {
         isDeaf = now
       },
-      connections: () => connections,
-      releases,
+      listeners: () => [listening, listened],
       restore: (to) => {
         revision = to
         log = log.filter((written) => written.revision <= to)

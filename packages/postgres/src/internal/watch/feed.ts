@@ -17,7 +17,6 @@
 import * as KvError from "@effect-kv/core/KvError"
 import type * as PgConnection from "@effect/sql-pg/PgConnection"
 import * as Effect from "effect/Effect"
-import type * as Exit from "effect/Exit"
 import type * as Fiber from "effect/Fiber"
 import * as Queue from "effect/Queue"
 import * as Scope from "effect/Scope"
@@ -78,8 +77,6 @@ export class Feed {
   #hasWarned = false
   /** Whether a notification has arrived on the connection of the listener. */
   #hasHeard = false
-  /** How many connections of former listeners are being released. */
-  #releasing = 0
   readonly #run: (effect: Effect.Effect<void>) => Fiber.Fiber<void>
   #fiber: Fiber.Fiber<void> | undefined = undefined
   #ending: Fiber.Fiber<void> | undefined = undefined
@@ -161,13 +158,15 @@ export class Feed {
   #listening(): Effect.Effect<void> {
     const listen: Effect.Effect<never, SqlError | KvError.KvError> = this.#to.canListen
       ? Effect.acquireUseRelease(
-        Scope.make(),
+        // In parallel, so that the connection is released while it listens, which closes it. Otherwise it would be asked to
+        // stop listening first. If it is dead without a sign, that takes long, and the pool could not close meanwhile.
+        Scope.make("parallel"),
         (scope) =>
           Effect.flatMap(
             Scope.provide(this.#to.pg.listen(this.#to.settings.schema), scope),
             (notifications) => this.#follow(notifications)
           ),
-        (scope, exit) => Effect.sync(() => this.#release(scope, exit))
+        Scope.close
       )
       : Effect.forever(Effect.andThen(this.#drain(), Effect.sleep(pollInterval)))
     const again = (backoff: number): Effect.Effect<never> =>
@@ -187,12 +186,6 @@ export class Feed {
         )
       })
     return again(50)
-  }
-
-  /** Does not wait: a connection that is dead without a sign is released only when the system gives it up. */
-  #release(scope: Scope.Closeable, exit: Exit.Exit<unknown, unknown>): void {
-    this.#releasing++
-    this.#run(Scope.close(scope, exit)).addObserver(() => this.#releasing--)
   }
 
   #follow(
@@ -252,12 +245,12 @@ export class Feed {
     })
   }
 
-  /** Fails if notifications no longer arrive. Only one connection at a time is given up like that. */
+  /** Fails if notifications do not arrive any more. */
   get #unlessDeaf(): Effect.Effect<void, KvError.KvError> {
     return Effect.flatMap(
       monotonicMillis,
       (now) =>
-        !this.#hears && this.#hasHeard && this.#releasing === 0 && now - this.#listeningSince >= patience
+        !this.#hears && this.#hasHeard && now - this.#listeningSince >= patience
           ? KvError.fail(new KvError.Unavailable({ message: "notifications do not arrive any more" }))
           : Effect.void
     )

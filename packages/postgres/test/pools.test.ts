@@ -5,8 +5,9 @@ import * as Deadline from "@effect-kv/core/Deadline"
 import * as DistLock from "@effect-kv/core/DistLock"
 import * as KeyRange from "@effect-kv/core/KeyRange"
 import * as Kv from "@effect-kv/core/Kv"
+import * as PostgresLayer from "@effect-kv/postgres/PostgresLayer"
 import * as PostgresStore from "@effect-kv/postgres/PostgresStore"
-import { PostgresServer } from "@effect-kv/test-suite/verification"
+import { PostgresServer, TcpProxy } from "@effect-kv/test-suite/verification"
 import * as PgClient from "@effect/sql-pg/PgClient"
 import { assert, layer } from "@effect/vitest"
 import * as Context from "effect/Context"
@@ -20,6 +21,7 @@ import * as Option from "effect/Option"
 import * as Redacted from "effect/Redacted"
 import * as Scope from "effect/Scope"
 import * as Stream from "effect/Stream"
+import { administrator, untilRows } from "./support/backends.ts"
 import { connect } from "./support/store.ts"
 
 /** An application with a pool of that size, and the store on it. */
@@ -150,5 +152,43 @@ layer(PostgresServer.layer(), { excludeTestServices: true, timeout: "1 minute" }
         yield* Fiber.join(watch)
       ]
       for (const error of errors) assert.include(`${error}`, "Closed")
+    }))
+
+  it.effect("a pool closes although the connection of the listener is dead without a sign", () =>
+    Effect.gen(function*() {
+      const sql = yield* administrator
+      const { port } = yield* PostgresServer.PostgresServer
+      const proxy = yield* TcpProxy.make({ target: port })
+      const scope = yield* Scope.make()
+      const url = `postgres://postgres@127.0.0.1:${proxy.port}/postgres?application_name=cut`
+      const client = yield* Scope.provide(Layer.build(Layer.fresh(PostgresLayer.fromUrl(url))), scope)
+      const kv = Context.get(client, Kv.Kv)
+      yield* Effect.forkChild(Stream.runDrain(kv.watch(KeyRange.all)))
+      yield* untilRows(
+        sql,
+        "an idle client that listens",
+        sql`
+        select from pg_stat_activity where application_name = 'cut' having bool_or(query like 'LISTEN%')
+          and bool_or(query like '%changes(%') and bool_and(state = 'idle')`
+      )
+      yield* proxy.blackhole()
+      // The driver waits 5 s for a statement that was given up.
+      assert.isTrue(Option.isSome(yield* Effect.timeoutOption(Scope.close(scope, Exit.void), "15 seconds")))
+    }))
+
+  it.effect("a pool has all its connections after listeners on it have ended", () =>
+    Effect.gen(function*() {
+      const { url } = yield* PostgresServer.PostgresServer
+      const database = yield* Layer.build(Layer.fresh(PgClient.layer({ url: Redacted.make(url), maxConnections: 2 })))
+      const sql = Context.get(database, PgClient.PgClient)
+      for (let i = 0; i < 5; i++) {
+        yield* Effect.scoped(Effect.gen(function*() {
+          const kv = Context.get(yield* Effect.provideContext(connect(), database), Kv.Kv)
+          const { revision } = yield* kv.put("heard", `${i}`)
+          yield* Stream.runHead(kv.watch(KeyRange.all, { startRevision: revision }))
+        }))
+      }
+      const both = Effect.scoped(Effect.all([sql.reserve, sql.reserve]))
+      assert.isTrue(Option.isSome(yield* Effect.timeoutOption(both, "5 seconds")))
     }))
 })

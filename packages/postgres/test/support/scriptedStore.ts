@@ -55,8 +55,8 @@ export interface ScriptedStore {
    * of the present listener, as if a load balancer had forgotten it.
    */
   readonly setDeaf: (isDeaf: boolean | "untilNext") => void
-  /** How many connections the listeners have, former ones included. */
-  readonly connections: () => number
+  /** How many connections listen, and how many did. */
+  readonly listeners: () => readonly [number, number]
   /** The store goes back to a revision. The client does not know it yet. */
   readonly restore: (revision: bigint) => void
   /** Compacts the history up to a revision, of which nothing is left. */
@@ -96,14 +96,22 @@ export const make = (options: Options = { canListen: true }): Effect.Effect<
     const identity = new Identity()
     const closing = new Set<() => void>()
     let isDeaf: boolean | "untilNext" = false
-    let connections = 0
+    let listening = 0
+    let listened = 0
     const listen = Effect.acquireRelease(
       Effect.sync(() => {
-        connections++
+        listening++
         if (isDeaf === "untilNext") isDeaf = false
         return queue
       }),
-      () => Effect.andThen(releases.await, Effect.sync(() => connections--))
+      () =>
+        Effect.andThen(
+          releases.await,
+          Effect.sync(() => {
+            listening--
+            listened++
+          })
+        )
     )
     const send = (payload: string): void => {
       if (isDeaf === false) Queue.offerUnsafe(queue, { processId: 1, channel: "s", payload })
@@ -209,7 +217,7 @@ export const make = (options: Options = { canListen: true }): Effect.Effect<
       setDeaf: (now) => {
         isDeaf = now
       },
-      connections: () => connections,
+      listeners: () => [listening, listened],
       restore: (to) => {
         revision = to
         log = log.filter((written) => written.revision <= to)

@@ -81,11 +81,11 @@ export class Feed {
   #hasWarned = false
   /** Whether a notification has arrived on the connection of the listener. */
   #hasHeard = false
-  /** How many connections of former listeners are being released. */
-  #releasing = 0
   readonly #run: (effect: Effect.Effect<void>) => Fiber.Fiber<void>
   #fiber: Fiber.Fiber<void> | undefined = undefined
   #ending: Fiber.Fiber<void> | undefined = undefined
+  /** How many listeners have ended whose connection has not been released yet. */
+  #releasing = 0
   /** Whether the last listener has failed. */
   #hasFailed = false
   /** Whether the last read or listener succeeded. */
@@ -163,7 +163,7 @@ export class Feed {
   /** Listens until the last watch ends, on a new connection whenever the last one broke. */
   #listening(): Effect.Effect<void> {
     const listen: Effect.Effect<never, SqlError | KvError.KvError> = this.#to.canListen
-      ? Effect.andThen(this.#polling(() => this.#releasing > 1), this.#withListener)
+      ? Effect.andThen(this.#polling(() => this.#releasing > 0), this.#withListener)
       : Effect.andThen(this.#polling(() => true), Effect.never)
     const again = (backoff: number): Effect.Effect<never> =>
       Effect.catchCause(listen, (cause) => {
@@ -195,13 +195,14 @@ export class Feed {
   }
 
   /**
-   * Follows a listener, and does not wait for its end. The driver ends it with a statement and waits for the response
-   * without a limit, which on a silent connection may take as long as TCP needs to give up. The next listener takes one
-   * more connection from the pool. If that becomes silent, too, the feed reads at a short interval until one is released.
+   * Follows a listener, and does not wait for its end. The scope is closed in parallel, so that the connection is released
+   * while it listens, which closes it. Otherwise the driver would ask it to stop listening first, and if it is dead without
+   * a sign, that takes long, and the pool could not close meanwhile. As long as a former connection is not released, the
+   * feed reads at a short interval, because another listener would take one more from the pool.
    */
   get #withListener(): Effect.Effect<never, SqlError | KvError.KvError> {
     return Effect.suspend(() => {
-      const scope = Scope.makeUnsafe()
+      const scope = Scope.makeUnsafe("parallel")
       const notifications = Scope.provide(this.#to.pg.listen(this.#to.settings.schema), scope)
       const listener = Effect.timeoutOrElse(notifications, {
         duration: listenTimeout,
@@ -278,12 +279,12 @@ export class Feed {
     })
   }
 
-  /** Fails if notifications no longer arrive. Only one connection at a time is given up like that. */
+  /** Fails if notifications do not arrive any more. */
   get #unlessDeaf(): Effect.Effect<void, KvError.KvError> {
     return Effect.flatMap(
       monotonicMillis,
       (now) =>
-        !this.#hears && this.#hasHeard && this.#releasing === 0 && now - this.#listeningSince >= patience
+        !this.#hears && this.#hasHeard && now - this.#listeningSince >= patience
           ? KvError.fail(new KvError.Unavailable({ message: "notifications do not arrive any more" }))
           : Effect.void
     )

@@ -85,7 +85,7 @@ layer(recorded.pipe(Layer.provideMerge(PostgresServer.layer())), { excludeTestSe
   (it) => {
     it.effect("eight processes that start at once create it once, and all of their first writes succeed", () =>
       Effect.gen(function*() {
-        const kvs = yield* Effect.forEach(eight, () => processOf({ schema: "at_once" }))
+        const kvs = yield* Effect.forEach(eight, () => processOf({ schema: "at_once", deadline: "1 minute" }))
         yield* Effect.forEach(kvs, put, { concurrency: "unbounded" })
         assert.strictEqual(yield* kvs[0]!.count(KeyRange.prefix("key/")), 8)
         assert.strictEqual(yield* transactions("at_once"), 1)
@@ -133,7 +133,7 @@ layer(recorded.pipe(Layer.provideMerge(PostgresServer.layer())), { excludeTestSe
         const working = yield* Effect.forkChild(
           Effect.forever(Effect.tap(old, () => Effect.sync(() => done.rounds++)))
         )
-        const kvs = yield* Effect.forEach(eight, () => processOf({ schema: "upgraded" }))
+        const kvs = yield* Effect.forEach(eight, () => processOf({ schema: "upgraded", deadline: "1 minute" }))
         yield* Effect.forEach(kvs, put, { concurrency: "unbounded" })
         const enough = done.rounds + 10
         while (done.rounds < enough && working.pollUnsafe() === undefined) yield* Effect.sleep("5 millis")

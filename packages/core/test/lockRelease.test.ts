@@ -68,6 +68,24 @@ describe("a lock", () => {
       assert.isTrue(yield* isFree(other, "l"))
     }))
 
+  it.effect("frees the name of its key if the store rejects the write", () =>
+    Effect.gen(function*() {
+      let rejected = 0
+      const { kv } = yield* clients((backend) => ({
+        ...backend,
+        execute: (op) =>
+          Effect.suspend(() =>
+            op._tag === "Txn" && !isRemoval(op) && rejected++ === 0
+              ? KvError.fail(new KvError.PermissionDenied({ message: "denied once" }))
+              : backend.execute(op)
+          )
+      }))
+      const keyOf = DistLock.use("l", ({ key }) => Effect.succeed(key)).pipe(Effect.provideService(Kv.Kv, kv))
+      assert.strictEqual((yield* Effect.flip(keyOf))._tag, "KvError")
+      // The same session would have to choose another name if this one were still in use.
+      assert.match(yield* keyOf, /^l\/[0-9a-f]+$/)
+    }))
+
   it.effect("is lost when its key is deleted, even if the store rejected the watch once", () =>
     Effect.gen(function*() {
       let attempts = 0

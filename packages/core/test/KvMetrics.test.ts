@@ -22,6 +22,7 @@ import * as Fiber from "effect/Fiber"
 import * as Latch from "effect/Latch"
 import * as Metric from "effect/Metric"
 import * as Option from "effect/Option"
+import * as Scope from "effect/Scope"
 import { TestClock } from "effect/testing"
 
 const secret = "a-value-that-is-a-secret"
@@ -216,6 +217,16 @@ describe("metrics of locks and sessions", () => {
       })
       assert.deepStrictEqual(yield* series(KvMetrics.lockHold), { "kind=lock": { count: 2, sum: 4 } })
       assert.deepStrictEqual(yield* counted(KvMetrics.locksLost), {})
+    }).pipe(isolated))
+
+  it.effect("an acquisition whose scope was closed before it began does not count as a waiter afterwards", () =>
+    Effect.gen(function*() {
+      const { kv } = yield* open
+      const scope = yield* Scope.make()
+      yield* Scope.close(scope, Exit.void)
+      yield* Effect.flip(Scope.provide(DistLock.acquire("l").pipe(on(kv)), scope))
+      assert.deepStrictEqual(yield* series(KvMetrics.locksWaiting), { "kind=lock": 0 })
+      assert.strictEqual(yield* kv.count(KeyRange.prefix("l/")), 0)
     }).pipe(isolated))
 
   it.effect("metrics of locks count leaderships, permits and slots by their kind", () =>

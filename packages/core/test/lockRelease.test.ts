@@ -2,17 +2,20 @@
  * Releases of locks and temporary keys when the program or the store fails at an awkward moment.
  */
 import * as DistLock from "@effect-kv/core/DistLock"
+import * as Fence from "@effect-kv/core/Fence"
 import * as KeyRange from "@effect-kv/core/KeyRange"
 import * as Kv from "@effect-kv/core/Kv"
 import type { KvBackend } from "@effect-kv/core/KvBackend"
 import * as KvError from "@effect-kv/core/KvError"
 import type * as Op from "@effect-kv/core/Op"
+import * as Slot from "@effect-kv/core/Slot"
 import * as TempKey from "@effect-kv/core/TempKey"
 import * as MemoryStore from "@effect-kv/memory/MemoryStore"
 import { assert, describe, it } from "@effect/vitest"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import * as Fiber from "effect/Fiber"
+import * as Latch from "effect/Latch"
 import * as Option from "effect/Option"
 import * as Scheduler from "effect/Scheduler"
 import * as Scope from "effect/Scope"
@@ -68,6 +71,59 @@ describe("a lock", () => {
       assert.isTrue(yield* isFree(other, "l"))
     }))
 
+  it.effect("frees the name of its key if the store rejects the write", () =>
+    Effect.gen(function*() {
+      let rejected = 0
+      const { kv } = yield* clients((backend) => ({
+        ...backend,
+        execute: (op) =>
+          Effect.suspend(() =>
+            op._tag === "Txn" && !isRemoval(op) && rejected++ === 0
+              ? KvError.fail(new KvError.PermissionDenied({ message: "denied once" }))
+              : backend.execute(op)
+          )
+      }))
+      const keyOf = DistLock.use("l", ({ key }) => Effect.succeed(key)).pipe(Effect.provideService(Kv.Kv, kv))
+      assert.strictEqual((yield* Effect.flip(keyOf))._tag, "KvError")
+      // The same session would have to choose another name if this one were still in use.
+      assert.match(yield* keyOf, /^l\/[0-9a-f]+$/)
+    }))
+
+  it.effect("cannot be acquired while its client closes, even if a session is open", () =>
+    Effect.gen(function*() {
+      const store = yield* MemoryStore.make()
+      const scope = yield* Scope.make()
+      const kv = yield* Scope.provide(Kv.make(yield* store.connect), scope)
+      const isHeld = Latch.makeUnsafe()
+      const isEnding = Latch.makeUnsafe()
+      const mayEnd = Latch.makeUnsafe()
+      const holder = yield* Effect.andThen(isHeld.open, Effect.never).pipe(
+        Effect.onInterrupt(() => Effect.andThen(isEnding.open, mayEnd.await)),
+        DistLock.withDistLock("l"),
+        Effect.provideService(Kv.Kv, kv),
+        Effect.exit,
+        Effect.forkChild
+      )
+      yield* isHeld.await
+      const closing = yield* Effect.forkChild(Scope.close(scope, Exit.void))
+      yield* isEnding.await
+      const error = yield* DistLock.withDistLock(Effect.void, "l/2").pipe(Effect.provideService(Kv.Kv, kv), Effect.flip)
+      assert.strictEqual(error._tag === "KvError" ? error.reason._tag : error._tag, "Closed")
+      yield* mayEnd.open
+      yield* Fiber.join(holder)
+      yield* Fiber.join(closing)
+    }))
+
+  it.effect("has one fence, however often it is used", () =>
+    Effect.gen(function*() {
+      const { kv } = yield* clients()
+      const lock = yield* Effect.provideService(DistLock.acquire("l"), Kv.Kv, kv)
+      const [first] = yield* DistLock.fenced(Fence.Current, lock)
+      const [second] = yield* DistLock.fenced(Fence.Current, lock)
+      assert.isDefined(first)
+      assert.strictEqual(first, second)
+    }))
+
   it.effect("is lost when its key is deleted, even if the store rejected the watch once", () =>
     Effect.gen(function*() {
       let attempts = 0
@@ -94,6 +150,15 @@ describe("a lock", () => {
 const acquisitions = {
   "a lock": Effect.map(DistLock.acquire("l"), (lock) => lock.isHeld),
   "two locks": Effect.map(DistLock.acquire(["l", "l/2"]), (lock) => lock.isHeld),
+  "a lock within a time limit": Effect.map(
+    DistLock.acquire("l", { acquireTimeout: "1 second" }),
+    (lock) => lock.isHeld
+  ),
+  "two locks if they are free": Effect.map(
+    DistLock.tryAcquire(["l", "l/2"]),
+    Option.match({ onNone: () => Effect.succeed(false), onSome: (lock) => lock.isHeld })
+  ),
+  "a slot": Effect.map(Slot.acquire("l", { size: 1 }), (slot) => slot.isHeld),
   "a lock for an effect": Effect.as(DistLock.withDistLock(Effect.yieldNow, "l"), Effect.succeed(false)),
   "a temporary key": Effect.as(TempKey.make("l/t"), Effect.succeed(false))
 }

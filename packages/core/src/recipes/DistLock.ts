@@ -8,8 +8,10 @@
  */
 import type { NonEmptyReadonlyArray } from "effect/Array"
 import * as Array from "effect/Array"
+import * as Context from "effect/Context"
 import type * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
+import * as Exit from "effect/Exit"
 import { dual } from "effect/Function"
 import { NodeInspectSymbol } from "effect/Inspectable"
 import * as Option from "effect/Option"
@@ -120,8 +122,8 @@ export const acquire = Effect.fnUntraced(function*<const Names extends LockNames
 const queuesOf = (
   names: LockNames,
   options: AcquireOptions | undefined
-): Effect.Effect<NonEmptyReadonlyArray<Queue>, KvError.KvError> =>
-  Effect.map(request.inOrder(names), Array.map((name) => lockQueue.queueOf(name, options?.description)))
+): Exit.Exit<NonEmptyReadonlyArray<Queue>, KvError.KvError> =>
+  Exit.map(request.inOrder(names), Array.map((name) => lockQueue.queueOf(name, options?.description)))
 
 /**
  * Acquires the lock if no client holds it or waits for it, and holds it until the scope closes. It never waits for
@@ -275,15 +277,14 @@ export const use = <
   f: (lock: LockOf<Names>) => Effect.Effect<A, E, R>,
   options?: Options<Timeout, Hold>
 ): Effect.Effect<A, E | LockFailure<Timeout, Hold>, R | Kv> =>
-  Effect.flatMap(Kv, (kv) =>
-    Effect.flatMap(queuesOf(names, options), (ordered) =>
-      queues.use(
-        kv,
-        ordered,
-        // One name gives a `HeldSingleLock`.
-        (lock) => f(lock as MultiLock as LockOf<Names>),
-        options
-      ))) as Effect.Effect<A, E | LockFailure<Timeout, Hold>, R | Kv> // the failures of limits that are not given cannot happen
+  Effect.contextWith((context: Context.Context<Kv>) => {
+    const kv = Context.get(context, Kv)
+    const ordered = queuesOf(names, options)
+    // One name gives a `HeldSingleLock`.
+    return Exit.isFailure(ordered)
+      ? Effect.failCause(ordered.cause)
+      : queues.use(kv, ordered.value, (lock) => f(lock as MultiLock as LockOf<Names>), options)
+  }) as Effect.Effect<A, E | LockFailure<Timeout, Hold>, R | Kv> // the failures of limits that are not given cannot happen
 
 /**
  * Runs the effect under a lock that {@link acquire} or {@link tryAcquire} acquired, as {@link withDistLock} does:

@@ -40,7 +40,10 @@ export const IsExempt: Context.Reference<boolean> = Context.Reference("@effect-k
 
 /** Exempts a call from every fence, including the fences of another `Kv` that it goes through. */
 export const exempt = <A, E, R>(call: Effect.Effect<A, E, R>): Effect.Effect<A, E, R> =>
-  Effect.provideService(unfenced(call), IsExempt, true)
+  Effect.updateContext(
+    call,
+    (context: Context.Context<R>) => Context.add(Context.add(context, Current, []), IsExempt, true)
+  )
 
 /** Runs the effect, and every fiber it starts, with one more fence. */
 export const add = <A, E, R>(effect: Effect.Effect<A, E, R>, fence: Fence): Effect.Effect<A, E, R> =>

@@ -19,6 +19,7 @@ import { type LockLost, LockTimeout } from "../../values/LockError.ts"
 import type { Watcher } from "../../values/Watch.ts"
 import * as internals from "../kv/internals.ts"
 import type { LockOfSession } from "../session/lossLog.ts"
+import type { SharedSession } from "../session/sharedSession.ts"
 import * as useSession from "../session/useSession.ts"
 import { annotationOf } from "../values/lockKind.ts"
 import type { Claim, Contender } from "./contender.ts"
@@ -58,74 +59,103 @@ type Queues<E> = NonEmptyReadonlyArray<rule.Queue<E>>
 /** Called with each contender that has entered its queue, before it waits. */
 export type OnEntered = (contender: Contender) => void
 
-/** Waits in all the queues, in the order given, within `acquireTimeout`. They are left when the scope closes. */
+/**
+ * Waits in all the queues, in the order given, within `acquireTimeout`. They are left when the scope closes. Call it when
+ * the effect that it returns is executed.
+ */
 export const acquire = <E>(
   kv: Kv,
   queues: Queues<E>,
   options: AcquireOptions | undefined,
   scope: Scope.Scope,
   onEntered?: OnEntered
-): Effect.Effect<heldLock.HeldLock, E | KvError.KvError | LockTimeout | LockLost> =>
-  Effect.suspend(() => {
-    const calls = new LastFailure.LastFailure()
-    const progress: Progress = {
-      token: Option.none(),
-      isBehind: Deferred.makeUnsafe(),
-      calls,
-      lastFailure: noResponse(calls),
-      watcher: undefined,
-      blockedBy: Option.none()
-    }
-    const attempt = acquireAll(kv, queues, options, scope, progress, onEntered)
-    const kind = kindOf(options)
-    const lock = namesOf(queues)
-    const inTime = options?.acquireTimeout === undefined
-      ? attempt
-      : withTimeout(LastFailure.recorded(attempt, calls), options.acquireTimeout, { kind, lock }, progress)
-    return internals.of(kv).sessions.onClock(
-      isPlace(options) ? inTime : lockSpans.around(kind, lock, inTime, Option.some)
-    )
-  })
+): Effect.Effect<heldLock.HeldLock, E | KvError.KvError | LockTimeout | LockLost> => {
+  const calls = new LastFailure.LastFailure()
+  const progress: Progress = {
+    token: Option.none(),
+    isBehind: Deferred.makeUnsafe(),
+    calls,
+    lastFailure: noResponse(calls),
+    watcher: undefined,
+    blockedBy: Option.none()
+  }
+  const attempt = contender.withClaim(
+    { kv, options, name: queues[0].name, scope },
+    (claim) => acquireAll({ kv, options, claim, progress, onEntered }, queues, scope)
+  )
+  const kind = kindOf(options)
+  const lock = namesOf(queues)
+  const inTime = options?.acquireTimeout === undefined
+    ? attempt
+    : withTimeout(LastFailure.recorded(attempt, calls), options.acquireTimeout, { kind, lock }, progress)
+  return internals.of(kv).sessions.onClock(
+    isPlace(options) ? inTime : lockSpans.around(kind, lock, inTime, Option.some)
+  )
+}
 
 const namesOf = (queues: Queues<unknown>): string => queues.map(({ name }) => name).join(", ")
 
-const acquireAll = Effect.fnUntraced(function*<E>(
-  kv: Kv,
+/** What the steps of an acquisition share. */
+interface Acquisition {
+  readonly kv: Kv
+  readonly options: AcquireOptions | undefined
+  readonly claim: Claim
+  readonly progress: Progress
+  readonly onEntered: OnEntered | undefined
+}
+
+const acquireAll = <E>(
+  acquisition: Acquisition,
   queues: Queues<E>,
-  options: AcquireOptions | undefined,
+  scope: Scope.Scope
+): Effect.Effect<heldLock.HeldLock, E | KvError.KvError | LockLost> =>
+  queues.length === 1
+    ? Effect.map(
+      enterAndWait(acquisition, queues[0], scope, []),
+      (own) => heldLock.make([own], acquisition.claim)
+    )
+    : Effect.gen(function*() {
+      const scopeOfEach = yield* scopes(scope, queues.length)
+      const [first, ...others] = queues
+      const contenders: NonEmptyArray<Contender> = [yield* enterAndWait(acquisition, first, yield* scopeOfEach, [])]
+      for (const queue of others) {
+        contenders.push(yield* enterAndWait(acquisition, queue, yield* scopeOfEach, contenders))
+      }
+      return heldLock.make(contenders, acquisition.claim)
+    })
+
+/** Enters a queue and waits until the rule admits it. `entered` are the contenders in the queues before. */
+const enterAndWait = <E>(
+  acquisition: Acquisition,
+  queue: rule.Queue<E>,
   scope: Scope.Scope,
-  progress: Progress,
-  onEntered: OnEntered | undefined
-) {
-  const claim = yield* contender.makeClaim(kv, options, queues[0].name, scope)
-  const scopeOfEach = yield* scopes(scope, queues.length)
-  const [first, ...others] = queues
-  const enterOne = Effect.fnUntraced(function*(queue: rule.Queue<E>, entered: ReadonlyArray<Contender>) {
-    progress.lastFailure = noResponse(progress.calls)
-    progress.blockedBy = Option.none()
-    progress.watcher = undefined
-    const scope = yield* scopeOfEach
-    let attempt = yield* enter(kv, queue, options, scope, claim)
-    while (attempt.standing === undefined) {
-      yield* queue.onRefused
-      attempt = yield* enter(kv, queue, options, scope, claim)
+  entered: ReadonlyArray<Contender>
+): Effect.Effect<Contender, E | KvError.KvError | LockLost> => {
+  const { claim, kv, onEntered, options, progress } = acquisition
+  progress.lastFailure = noResponse(progress.calls)
+  progress.blockedBy = Option.none()
+  progress.watcher = undefined
+  return Effect.flatMap(
+    enter(kv, queue, options, scope, claim),
+    ({ own, standing }): Effect.Effect<Contender, E | KvError.KvError | LockLost> => {
+      if (standing === undefined) {
+        return Effect.andThen(queue.onRefused, Effect.suspend(() => enterAndWait(acquisition, queue, scope, entered)))
+      }
+      claim.latest = own.logged
+      progress.token = Option.some(own.logged.token)
+      progress.lastFailure = () => Option.fromUndefinedOr(own.session.lastFailureUnsafe())
+      onEntered?.(own)
+      const admitted = () => {
+        if (queue.watchesOwnKey) own.watchKey()
+        return mustBeHeld([...entered, own], claim, own)
+      }
+      return standing._tag === "Admitted" ? admitted() : Effect.flatMap(
+        Effect.raceFirst(awaitTurn(own, queue, standing, progress), Deferred.await(claim.lost)),
+        admitted
+      )
     }
-    const { own, standing } = attempt
-    claim.latest = own.logged
-    progress.token = Option.some(own.logged.token)
-    progress.lastFailure = () => Option.fromUndefinedOr(own.session.lastFailureUnsafe())
-    onEntered?.(own)
-    if (standing._tag !== "Admitted") {
-      yield* Effect.raceFirst(awaitTurn(own, queue, standing, progress), Deferred.await(claim.lost))
-    }
-    if (queue.watchesOwnKey) own.watchKey()
-    yield* mustBeHeld([...entered, own], claim)
-    return own
-  })
-  const contenders: NonEmptyArray<Contender> = [yield* enterOne(first, [])]
-  for (const queue of others) contenders.push(yield* enterOne(queue, contenders))
-  return yield* heldLock.make(contenders, claim)
-})
+  )
+}
 
 /** Enters the queues if that needs no wait, in one request; `undefined` if it wrote nothing. */
 export type EnterIfFree = (
@@ -145,7 +175,10 @@ export const tryAcquire = (
   lockSpans.around(
     kindOf(options),
     namesOf(queues),
-    acquireAtOnce(kv, queues, enterIfFree, options, scope),
+    contender.withClaim(
+      { kv, options, name: queues[0].name, scope },
+      (claim) => acquireAtOnce(kv, queues, enterIfFree, options, scope, claim)
+    ),
     identity
   )
 
@@ -154,15 +187,14 @@ const acquireAtOnce = Effect.fnUntraced(function*(
   queues: Queues<unknown>,
   enterIfFree: EnterIfFree,
   options: AcquireOptions | undefined,
-  scope: Scope.Scope
+  scope: Scope.Scope,
+  claim: Claim
 ) {
-  const claim = yield* contender.makeClaim(kv, options, queues[0].name, scope)
   const entered = yield* enterAll(kv, queues, enterIfFree, options, scope, claim)
   if (entered === undefined) return Option.none<heldLock.HeldLock>()
   claim.latest = entered[0].logged
   for (const own of entered) if (own.queue.watchesOwnKey) own.watchKey()
-  yield* mustBeHeld(entered, claim)
-  return Option.some(yield* heldLock.make(entered, claim))
+  return Option.some(heldLock.make(yield* mustBeHeld(entered, claim, entered), claim))
 })
 
 /**
@@ -186,25 +218,26 @@ const enter = (
   options: AcquireOptions | undefined,
   scope: Scope.Scope,
   claim: Claim
-): Effect.Effect<Attempt, KvError.KvError> =>
-  useSession.withLive(internals.of(kv).sessions, options?.ttl, scope, (session) =>
-    Effect.gen(function*() {
-      while (true) {
-        const own = contender.make(kv, queue, session, options, scope, claim)
-        let isRefused = false
-        const write = Effect.map(queue.enter(internals.of(kv).unfenced, own.key, session.lease), (entry) => {
-          isRefused = entry._tag === "Refused"
-          return entry._tag === "Entered" ? entry : undefined
-        })
-        const entered = yield* contender.put([own], write)
-        if (entered !== undefined) return { own, standing: entered.standing }
-        if (isRefused) {
-          contender.unclaim(own)
-          return { own, standing: undefined }
-        }
-        // The key exists already. Its name stays claimed, so the next attempt uses another.
+): Effect.Effect<Attempt, KvError.KvError> => {
+  const put = (session: SharedSession): Effect.Effect<Attempt, KvError.KvError> => {
+    const own = contender.make(kv, queue, session, options, scope, claim)
+    let isRefused = false
+    const write = Effect.map(queue.enter(internals.of(kv).unfenced, own.key, session.lease), (entry) => {
+      isRefused = entry._tag === "Refused"
+      return entry._tag === "Entered" ? entry : undefined
+    })
+    return Effect.flatMap(contender.put([own], write), (entered): Effect.Effect<Attempt, KvError.KvError> => {
+      if (entered !== undefined) return Effect.succeed({ own, standing: entered.standing })
+      if (isRefused) {
+        contender.unclaim(own)
+        return Effect.succeed({ own, standing: undefined })
       }
-    }))
+      // The key exists already. Its name stays claimed, so the next attempt uses another.
+      return put(session)
+    })
+  }
+  return useSession.withLive(internals.of(kv).sessions, options?.ttl, scope, put)
+}
 
 /** Enters all queues if none needs a wait; `undefined` if one does. All keys are attached to one session. */
 const enterAll = (
@@ -276,14 +309,20 @@ const warnOfBlocker = ({ kind, lock }: LockOfSession, key: string): Effect.Effec
     { ...annotationOf(kind, lock), key }
   )
 
-/** The last check before a lock is returned: nothing is known to be lost, and the sessions have time left. */
-const mustBeHeld = (contenders: ReadonlyArray<Contender>, claim: Claim): Effect.Effect<void, LockLost> =>
-  Effect.suspend(() => {
-    for (const { logged, session } of contenders) {
-      if (!session.isAliveUnsafe()) contender.fail(claim, logged, "its session ended while it waited")
-    }
-    return Deferred.isDoneUnsafe(claim.lost) ? Deferred.await(claim.lost) : Effect.void
-  })
+/**
+ * The last check before a lock is returned: nothing is known to be lost, and the sessions have time left. Then the effect
+ * that it returns has the result.
+ */
+const mustBeHeld = <A>(
+  contenders: ReadonlyArray<Contender>,
+  claim: Claim,
+  result: A
+): Effect.Effect<A, LockLost> => {
+  for (const { logged, session } of contenders) {
+    if (!session.isAliveUnsafe()) contender.fail(claim, logged, "its session ended while it waited")
+  }
+  return Deferred.isDoneUnsafe(claim.lost) ? Deferred.await(claim.lost) : Effect.succeed(result)
+}
 
 /** How long the store has to respond to the first request, however short the timeout is. */
 const firstResponseLimit = Duration.seconds(1)

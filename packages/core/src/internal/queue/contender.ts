@@ -4,13 +4,14 @@
  */
 import * as Array from "effect/Array"
 import type { NonEmptyReadonlyArray } from "effect/Array"
+import * as Clock from "effect/Clock"
 import type * as Context from "effect/Context"
 import * as Deferred from "effect/Deferred"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import * as Scope from "effect/Scope"
-import { execute } from "../../backend/KvBackend.ts"
+import { execute, type KvBackend } from "../../backend/KvBackend.ts"
 import type { Kv } from "../../service/KvService.ts"
 import * as Compare from "../../values/Compare.ts"
 import * as Deadline from "../../values/Deadline.ts"
@@ -36,6 +37,10 @@ import type { Place, Queue } from "./rule.ts"
 
 /** The shared state of the contenders in queues that are entered as one. */
 export interface Claim {
+  /** The clock of the sessions. */
+  readonly clock: Clock.Clock
+  /** Of the fiber that acquires the locks, for background work. */
+  readonly context: Context.Context<never>
   /** Fails with the first loss of one of them. */
   readonly loss: Deferred.Deferred<never, LockLost>
   /** Fails with the loss, or earlier when the client closes: then the locks are still held and must be released. */
@@ -81,45 +86,77 @@ const released = "it was released"
 const clientCloses = "its client is being closed"
 export const keyDeleted = "its key was deleted"
 
-/** Makes a claim to locks that lasts until the scope closes. The client's close ends it. */
-export const makeClaim = (
+/**
+ * Makes a claim to locks that lasts until the scope closes, and passes it on. The client's close ends it. On the clock of
+ * the sessions.
+ */
+export const withClaim = <A, E, R>(
+  { kv, name, options, scope }: {
+    readonly kv: Kv
+    readonly options: AcquireOptions | undefined
+    readonly name: string
+    readonly scope: Scope.Scope
+  },
+  use: (claim: Claim) => Effect.Effect<A, E, R>
+): Effect.Effect<A, E, R> =>
+  Effect.withFiber((fiber) => {
+    const clock = fiber.getRef(Clock.Clock)
+    const { context } = fiber
+    let claim: Claim | undefined
+    let isLeft = false
+    // The first finalizer to be added, so it runs after the keys were removed.
+    const added = Scope.addFinalizer(
+      scope,
+      Effect.sync(() => {
+        isLeft = true
+        claim?.leave()
+      })
+    )
+    return Effect.flatMap(added, () => {
+      claim = makeClaim(kv, options, { name, clock, context }, scope)
+      if (isLeft) claim.leave()
+      return use(claim)
+    })
+  })
+
+const makeClaim = (
   kv: Kv,
   options: AcquireOptions | undefined,
-  name: string,
+  { clock, context, name }: Pick<Claim, "clock" | "context"> & { readonly name: string },
   scope: Scope.Scope
-): Effect.Effect<Claim> =>
-  Effect.suspend(() => {
-    const { sessions } = internals.of(kv)
-    const kind = kindOf(options)
-    const metrics = isPlace(options) ? undefined : sessions.metrics.lock(kind)
-    const claim: Claim = {
-      loss: Deferred.makeUnsafe(),
-      lost: Deferred.makeUnsafe(),
-      isLossAwaited: false,
-      latest: { kind, lock: name, token: 0n },
-      isHeld: false,
-      metrics,
-      span: undefined,
-      leave: () => {}
-    }
-    const removeHolder = sessions.holders.add({
-      onClosing: () => {
-        const { kind, lock, token } = claim.latest
-        Deferred.doneUnsafe(
-          claim.lost,
-          Effect.failSync(() => new LockLost({ kind, lock, token, reason: clientCloses }))
-        )
-      },
-      isAwaited: (isClosing) => claim.isHeld && (claim.isLossAwaited || isClosing(scope))
-    })
-    claim.leave = () => {
-      removeHolder()
-      metrics?.ended()
-      claim.span?.released()
-    }
-    // The first finalizer to be added, so it runs after the keys were removed.
-    return Effect.as(Scope.addFinalizer(scope, Effect.sync(() => claim.leave())), claim)
+): Claim => {
+  const { sessions } = internals.of(kv)
+  const kind = kindOf(options)
+  const metrics = isPlace(options) ? undefined : sessions.metrics.lock(kind)
+  const claim: Claim = {
+    clock,
+    context,
+    loss: Deferred.makeUnsafe(),
+    lost: Deferred.makeUnsafe(),
+    isLossAwaited: false,
+    latest: { kind, lock: name, token: 0n },
+    isHeld: false,
+    metrics,
+    span: undefined,
+    leave: () => {}
+  }
+  const removeHolder = sessions.holders.add({
+    onClosing: () => {
+      const { kind, lock, token } = claim.latest
+      Deferred.doneUnsafe(
+        claim.lost,
+        Effect.failSync(() => new LockLost({ kind, lock, token, reason: clientCloses }))
+      )
+    },
+    isAwaited: (isClosing) => claim.isHeld && (claim.isLossAwaited || isClosing(scope))
   })
+  claim.leave = () => {
+    removeHolder()
+    metrics?.ended()
+    claim.span?.released()
+  }
+  return claim
+}
 
 /**
  * Completes the claim's `loss`; true if this is the first loss. Every release completes it and few await it, so the
@@ -195,96 +232,109 @@ export const put = <A extends { readonly createRevision: bigint }>(
   contenders: NonEmptyReadonlyArray<Contender>,
   write: Effect.Effect<A | undefined, KvError.KvError>
 ): Effect.Effect<A | undefined, KvError.KvError> =>
-  Effect.gen(function*() {
-    const { attachments, result } = yield* leasedKey.writeAll(
-      Array.map(contenders, (contender) => ({ plan: plan(contender, write), scope: contender.scope }))
-    )
-    if (result === undefined) return undefined
-    for (const [i, contender] of contenders.entries()) {
-      contender.logged.token = result.createRevision
-      contender.attachment = attachments[i]!
-      // If its scope has closed meanwhile, the key is being removed.
-      if (contender.attachment.removal === "None") yield* guard(contender)
-      if (!contender.queue.watchesOwnKey) contender.watchKey()
+  Effect.map(
+    leasedKey.writeAll(
+      Array.map(contenders, (contender) => ({ plan: new ContenderPlan(contender, write), scope: contender.scope }))
+    ),
+    ({ attachments, result }) => {
+      if (result === undefined) return undefined
+      for (const [i, contender] of contenders.entries()) {
+        contender.logged.token = result.createRevision
+        contender.attachment = attachments[i]!
+        // If its scope has closed meanwhile, the key is being removed.
+        if (contender.attachment.removal === "None") guard(contender)
+        if (!contender.queue.watchesOwnKey) contender.watchKey()
+      }
+      return result
     }
-    return result
-  })
+  )
 
-const plan = <A extends { readonly createRevision: bigint }>(
-  contender: Contender,
-  write: Effect.Effect<A | undefined, KvError.KvError>
-): leasedKey.Plan<A | undefined> => ({
-  backend: internals.of(contender.kv).unfenced,
-  get session() {
-    return contender.session
-  },
-  key: contender.key,
-  write,
-  identify: (result) => result && Compare.createRevision(contender.key, "=", result.createRevision),
-  onRemove: () => {
-    contender.stopGuarding()
-    fail(contender.claim, contender.logged, released)
-  },
-  onGone: () => unclaim(contender)
-})
+class ContenderPlan<A extends { readonly createRevision: bigint }> implements leasedKey.Plan<A | undefined> {
+  readonly key: string
+  readonly write: Effect.Effect<A | undefined, KvError.KvError>
+  readonly #contender: Contender
+
+  constructor(contender: Contender, write: Effect.Effect<A | undefined, KvError.KvError>) {
+    this.key = contender.key
+    this.write = write
+    this.#contender = contender
+  }
+
+  get backend(): KvBackend {
+    return internals.of(this.#contender.kv).unfenced
+  }
+
+  get session(): SharedSession {
+    return this.#contender.session
+  }
+
+  identify(result: A | undefined): Compare.Compare | undefined {
+    return result && Compare.createRevision(this.key, "=", result.createRevision)
+  }
+
+  onRemove(): void {
+    this.#contender.stopGuarding()
+    fail(this.#contender.claim, this.#contender.logged, released)
+  }
+
+  onGone(): void {
+    unclaim(this.#contender)
+  }
+}
 
 /**
  * Completes the claim's loss as soon as the session is lost or the key is deleted, until `stopGuarding` or the scope's
- * close.
+ * close. Most locks are released before any of it begins, so what it needs is made only then.
  */
-const guard = (contender: Contender): Effect.Effect<void> =>
-  Effect.contextWith((ofCaller: Context.Context<never>) => {
-    const context = spans.contextWithout(ofCaller)
-    const { claim, key, kv, logged, scope } = contender
-    let replaced = ""
-    const untilDeleted = Effect.suspend(() =>
-      deletion.await(
-        internals.of(kv).unfenced,
-        key,
-        logged.token,
-        (entry) => entry.createRevision === logged.token,
-        (reason) => (replaced = `${reason}; `)
-      )
+const guard = (contender: Contender): void => {
+  const { claim, key, kv, logged, scope } = contender
+  const fork = (effect: Effect.Effect<void>) =>
+    Effect.runForkWith(spans.contextWithout(claim.context))(Effect.forkIn(effect, scope))
+  let replaced = ""
+  const untilDeleted = () =>
+    deletion.await(
+      internals.of(kv).unfenced,
+      key,
+      logged.token,
+      (entry) => entry.createRevision === logged.token,
+      (reason) => (replaced = `${reason}; `)
     )
-    const deleted = Effect.suspend(() => lose([contender], `${replaced}${keyDeleted}`))
-    let stopWatch = () => {}
-    contender.watchKey = () => {
-      stopWatch = contender.session.keyWatchTimer(() =>
-        Effect.runForkWith(context)(Effect.forkIn(Effect.andThen(untilDeleted, deleted), scope))
-      )
+  const deleted = Effect.suspend(() => lose([contender], `${replaced}${keyDeleted}`))
+  let stopWatch = () => {}
+  contender.watchKey = () => {
+    stopWatch = contender.session.keyWatchTimer(() => fork(Effect.andThen(untilDeleted(), deleted)))
+  }
+  let stopSession = () => {}
+  let isMoving = false
+  const guardSession = () => {
+    const { session } = contender
+    session.locks.add(logged)
+    const stopLoss = session.onLost((reason) => fail(claim, logged, `${replaced}${reason}`))
+    const stopDenial = session.onDenied(() => {
+      if (isMoving || !contender.queue.isMovable) return
+      isMoving = true
+      fork(Effect.ensuring(moved(), Effect.sync(() => isMoving = false)))
+    })
+    stopSession = () => {
+      stopLoss()
+      stopDenial()
+      leaveSession(contender)
     }
-    let stopSession = () => {}
-    let isMoving = false
-    const guardSession = () => {
-      const { session } = contender
-      session.locks.add(logged)
-      const stopLoss = session.onLost((reason) => fail(claim, logged, `${replaced}${reason}`))
-      const stopDenial = session.onDenied(() => {
-        if (isMoving || !contender.queue.isMovable) return
-        isMoving = true
-        Effect.runForkWith(context)(Effect.forkIn(Effect.ensuring(moved, Effect.sync(() => isMoving = false)), scope))
-      })
-      stopSession = () => {
-        stopLoss()
-        stopDenial()
-        leaveSession(contender)
-      }
-    }
-    const moved = Effect.flatMap(moveKey(contender), (session) =>
-      Effect.sync(() => {
-        if (session === undefined || contender.attachment?.removal !== "None") return
-        stopSession()
-        contender.session = session
-        guardSession()
-      }))
-    guardSession()
-    contender.stopGuarding = () => {
-      contender.watchKey = () => {}
-      stopWatch()
+  }
+  const moved = () =>
+    Effect.map(moveKey(contender), (session) => {
+      if (session === undefined || contender.attachment?.removal !== "None") return
       stopSession()
-    }
-    return Effect.void
-  })
+      contender.session = session
+      guardSession()
+    })
+  guardSession()
+  contender.stopGuarding = () => {
+    contender.watchKey = () => {}
+    stopWatch()
+    stopSession()
+  }
+}
 
 /**
  * Attaches the key to another session, and returns that session. Needed when the store denies the renewal of the

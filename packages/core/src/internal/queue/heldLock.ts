@@ -3,13 +3,13 @@
  */
 import type { NonEmptyReadonlyArray } from "effect/Array"
 import * as Array from "effect/Array"
-import * as Clock from "effect/Clock"
 import * as Deferred from "effect/Deferred"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import type * as Tracer from "effect/Tracer"
 import type { Kv } from "../../service/KvService.ts"
 import { LockLost } from "../../values/LockError.ts"
+import type { Fence } from "../fence/currentFences.ts"
 import type { LockOfSession } from "../session/lossLog.ts"
 import type { LockKind } from "../values/lockKind.ts"
 import type { Claim, Contender } from "./contender.ts"
@@ -24,10 +24,12 @@ export class HeldLock implements MultiLock {
   readonly isHeldUnsafe: MultiLock["isHeldUnsafe"]
   readonly lost: MultiLock["lost"]
   readonly heldFor: MultiLock["heldFor"]
+  #fence: Fence | undefined = undefined
   readonly #contenders: NonEmptyReadonlyArray<Contender>
   readonly #claim: Claim
 
-  constructor(contenders: NonEmptyReadonlyArray<Contender>, claim: Claim, clock: Clock.Clock) {
+  constructor(contenders: NonEmptyReadonlyArray<Contender>, claim: Claim) {
+    const { clock } = claim
     const since = clock.monotonicTimeNanosUnsafe()
     this.parts = Array.map(contenders, ({ key, logged: { token }, name }) => ({ name, key, token }))
     this.isHeldUnsafe = () =>
@@ -74,6 +76,11 @@ export class HeldLock implements MultiLock {
     if (Deferred.isDoneUnsafe(this.#claim.loss)) span.released()
   }
 
+  /** Its fence in the client it was acquired with, made on first use: see `lockFence.ts`. */
+  fence(make: () => Fence): Fence {
+    return this.#fence ??= make()
+  }
+
   /** Whether a release did not find the key of a lock that was thought to be held. */
   get wasMissing(): boolean {
     return this.#contenders.some(({ attachment }) => attachment?.removal === "Missing")
@@ -102,8 +109,8 @@ class HeldSingleLock extends HeldLock implements Lock {
   readonly key: string
   readonly token: bigint
 
-  constructor(contenders: NonEmptyReadonlyArray<Contender>, claim: Claim, clock: Clock.Clock) {
-    super(contenders, claim, clock)
+  constructor(contenders: NonEmptyReadonlyArray<Contender>, claim: Claim) {
+    super(contenders, claim)
     const { key, name, token } = this.parts[0]
     this.name = name
     this.key = key
@@ -117,14 +124,11 @@ class HeldSingleLock extends HeldLock implements Lock {
 
 const printed = ({ key, name, token }: MultiLock["parts"][number]) => ({ name, key, token: `${token}` })
 
-export const make = (contenders: NonEmptyReadonlyArray<Contender>, claim: Claim): Effect.Effect<HeldLock> =>
-  Effect.map(Clock.Clock, (clock) => {
-    claim.isHeld = true
-    claim.metrics?.acquired()
-    return contenders.length === 1
-      ? new HeldSingleLock(contenders, claim, clock)
-      : new HeldLock(contenders, claim, clock)
-  })
+export const make = (contenders: NonEmptyReadonlyArray<Contender>, claim: Claim): HeldLock => {
+  claim.isHeld = true
+  claim.metrics?.acquired()
+  return contenders.length === 1 ? new HeldSingleLock(contenders, claim) : new HeldLock(contenders, claim)
+}
 
 /** The lock of a single queue as a public value. */
 export const single = (lock: HeldLock): Lock => {

@@ -14,21 +14,16 @@ import type { HeldLock } from "./heldLock.ts"
 import * as heldLock from "./heldLock.ts"
 import type { MultiLock } from "./model.ts"
 
-const fences = new WeakMap<HeldLock, Fence.Fence>()
-
 /** The lock's fence in the client it was acquired with: always the same object. */
-export const of = (lock: HeldLock): Fence.Fence => {
-  const known = fences.get(lock)
-  if (known !== undefined) return known
-  const fence = Fence.make(lock.kv, {
-    conditions: conditionsOf(lock),
-    isHeldUnsafe: lock.isHeldUnsafe,
-    notHeld: Effect.flatMap(lock.loseOutOfTime, failNotHeld),
-    rejected: Effect.flatMap(lock.lose(rejectedWrite), KvError.fail)
-  })
-  fences.set(lock, fence)
-  return fence
-}
+export const of = (lock: HeldLock): Fence.Fence =>
+  lock.fence(() =>
+    Fence.make(lock.kv, {
+      conditions: conditionsOf(lock),
+      isHeldUnsafe: lock.isHeldUnsafe,
+      notHeld: Effect.suspend(() => Effect.flatMap(lock.loseOutOfTime, failNotHeld)),
+      rejected: Effect.suspend(() => Effect.flatMap(lock.lose(rejectedWrite), KvError.fail))
+    })
+  )
 
 /**
  * The lock's fence in the client of that `Kv`. Another client may see another store or namespace, in which the key

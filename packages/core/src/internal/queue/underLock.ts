@@ -18,29 +18,42 @@ export interface Options<E2> {
   readonly end: (exit: Exit.Exit<unknown, unknown>) => Effect.Effect<void>
 }
 
-/** Runs the effect until it ends, the limit fails or the lock is lost. */
-export const run = Effect.fnUntraced(function*<A, E, R, E2>(
+/**
+ * Runs the effect until it ends, the limit fails or the lock is lost. The caller must be uninterruptible: only the effect
+ * is interrupted.
+ */
+export const run = <A, E, R, E2>(
   lock: heldLock.HeldLock,
   effect: Effect.Effect<A, E, R>,
   { end, limit, restore }: Options<E2>
-) {
-  const ended: { exit?: Exit.Exit<A, E> } = {}
-  const observed = Effect.onExit(effect, (exit) =>
-    Effect.sync(() => {
-      ended.exit = exit
-    }))
+): Effect.Effect<A, E | E2 | LockLost, R> => {
+  let own: Exit.Exit<A, E> | undefined
+  const observed = Effect.onExitPrimitive(effect, (exit) => {
+    own = exit
+    return undefined
+  })
   const limits = limit === Effect.never ? lock.lost : Effect.raceFirst(lock.lost, limit)
-  const exit = yield* Effect.exit(restore(Effect.raceFirst(observed, limits)))
-  const lostBefore = lock.isHeldUnsafe() ? undefined : yield* lock.lose(notHeldAtTheEnd)
-  yield* end(exit)
-  // A loss that only the release found turns a success into a failure, and leaves a failure as it is.
-  const lost = lostBefore ?? (Exit.isSuccess(exit) && lock.wasMissing ? lossAtTheEnd(lock) : undefined)
-  if (lost === undefined) return yield* exit
-  return yield* Effect.failCause(Cause.fromReasons<E | E2 | LockLost>([
-    Cause.makeFailReason(heldLock.unknownOutcome(lost)),
-    ...ownReasons(lock, [ended.exit, exit])
-  ]))
-})
+  const ended = (exit: Exit.Exit<A, E | E2 | LockLost>): Effect.Effect<A, E | E2 | LockLost> =>
+    lock.isHeldUnsafe()
+      ? released(exit, undefined)
+      : Effect.flatMap(lock.lose(notHeldAtTheEnd), (lost) => released(exit, lost))
+  const released = (
+    exit: Exit.Exit<A, E | E2 | LockLost>,
+    lostBefore: LockLost | undefined
+  ): Effect.Effect<A, E | E2 | LockLost> =>
+    Effect.flatMap(end(exit), () => {
+      // A loss that only the release found turns a success into a failure, and leaves a failure as it is.
+      const lost = lostBefore ?? (Exit.isSuccess(exit) && lock.wasMissing ? lossAtTheEnd(lock) : undefined)
+      return lost === undefined ? exit : Effect.failCause(Cause.fromReasons<E | E2 | LockLost>([
+        Cause.makeFailReason(heldLock.unknownOutcome(lost)),
+        ...ownReasons(lock, [own, exit])
+      ]))
+    })
+  return Effect.matchCauseEffect(restore(Effect.raceFirst(observed, limits)), {
+    onSuccess: (value) => ended(Exit.succeed(value)),
+    onFailure: (cause) => ended(Exit.failCause(cause))
+  })
+}
 
 const notHeldAtTheEnd = "it was not held any more when its work was done"
 

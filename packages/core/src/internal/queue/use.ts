@@ -6,6 +6,7 @@ import * as Context from "effect/Context"
 import type * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
+import type * as Fiber from "effect/Fiber"
 import * as Option from "effect/Option"
 import * as Scope from "effect/Scope"
 import * as Fence from "../../service/Fence.ts"
@@ -75,22 +76,16 @@ export const use = <A, E, R, E2, E3 = never>(
   options: Options | undefined,
   limit?: Limit<E3>
 ): Effect.Effect<A, E | E3 | LockHoldExceeded | Failure<E2>, R> =>
-  Effect.map(
-    run(
-      kv,
-      queues,
-      f,
-      options,
-      (scope) =>
-        Effect.asSome(
-          Effect.andThen(
-            request.notWaitingForItself(kv, queues),
-            acquisition.acquire(kv, queues, options, scope)
-          )
-        ),
-      limit
-    ),
-    Option.getOrThrow
+  Effect.uninterruptibleMask((restore) =>
+    Effect.withFiber((fiber) => {
+      const problem = problemWith(fiber, kv, queues, options) ?? request.waitForItself(fiber, kv, queues)
+      if (problem !== undefined) return request.invalid(problem)
+      const scope = Scope.makeUnsafe()
+      return Effect.flatMap(
+        closedUnless(Exit.isSuccess, scope, restore(acquisition.acquire(kv, queues, options, scope))),
+        (lock) => run({ kv, queues, lock, f, options, limit, scope, restore })
+      )
+    })
   )
 
 /** Runs the function under what it acquires if that needs no wait; otherwise returns `none`. */
@@ -101,58 +96,75 @@ export const useIfFree = <A, E, R>(
   f: (lock: heldLock.HeldLock) => Effect.Effect<A, E, R>,
   options: Options | undefined
 ): Effect.Effect<Option.Option<A>, E | LockHoldExceeded | KvError.KvError | LockLost, R> =>
-  run(
-    kv,
-    queues,
-    f,
-    options,
-    (scope) => internals.of(kv).sessions.onClock(acquisition.tryAcquire(kv, queues, enterIfFree, options, scope))
-  )
-
-const run = <A, E, R, E2, E3 = never>(
-  kv: Kv,
-  queues: Queues<unknown>,
-  f: (lock: heldLock.HeldLock) => Effect.Effect<A, E, R>,
-  options: Options | undefined,
-  acquire: (scope: Scope.Scope) => Effect.Effect<Option.Option<heldLock.HeldLock>, E2>,
-  otherLimit?: Limit<E3>
-): Effect.Effect<Option.Option<A>, E | E2 | E3 | LockHoldExceeded | KvError.KvError | LockLost, R> =>
   Effect.uninterruptibleMask((restore) =>
-    Effect.gen(function*() {
-      yield* request.checkDurations(options)
-      if (options?.fenced !== false) yield* request.roomForFence(kv, queues.length)
-      const scope = yield* Scope.make()
-      const acquired = yield* restore(acquire(scope)).pipe(
-        Effect.onExit((exit) =>
-          Exit.isSuccess(exit) && Option.isSome(exit.value) ? Effect.void : Scope.close(scope, exit)
-        )
-      )
-      if (Option.isNone(acquired)) return Option.none()
-      const lock = acquired.value
-      const body = Effect.withFiber<A, E, R>((fiber) =>
-        // Suspended, so that an `f` that throws is a defect of the body, and the lock is released.
-        Effect.updateContext(
-          holdSpan.inside(lock.span, Effect.suspend(() => f(lock))),
-          (context: Context.Context<R>) =>
-            Context.add(
-              options?.fenced === false ? context : Context.add(context, Fence.Current, [
-                ...Context.get(context, Fence.Current),
-                lockFence.inKv(kv, lock)
-              ]),
-              holdings.Holdings,
-              [...Context.get(context, holdings.Holdings), holdings.make(kv, queues, fiber.id)]
-            )
-        )
-      )
+    Effect.withFiber((fiber) => {
+      const problem = problemWith(fiber, kv, queues, options)
+      if (problem !== undefined) return request.invalid(problem)
+      const scope = Scope.makeUnsafe()
       const { onClock } = internals.of(kv).sessions
-      const maxHold = options?.maxHold === undefined
-        ? Effect.never
-        : onClock(underLock.holdExceeded(lock, options.maxHold))
-      const limit: Effect.Effect<never, E3 | LockHoldExceeded> = otherLimit === undefined
-        ? maxHold
-        : Effect.raceFirst(maxHold, onClock(otherLimit(lock)))
-      return Option.some(
-        yield* underLock.run(lock, body, { limit, restore, end: (exit) => Scope.close(scope, exit) })
+      const acquired = restore(onClock(acquisition.tryAcquire(kv, queues, enterIfFree, options, scope)))
+      return Effect.flatMap(
+        closedUnless((exit) => Exit.isSuccess(exit) && Option.isSome(exit.value), scope, acquired),
+        (lock): Effect.Effect<Option.Option<A>, E | LockHoldExceeded | KvError.KvError | LockLost, R> =>
+          Option.isSome(lock)
+            ? Effect.asSome(run({ kv, queues, lock: lock.value, f, options, limit: undefined, scope, restore }))
+            : Effect.succeedNone
       )
     })
   )
+
+/** Why the fiber cannot run anything under so many locks with such options. */
+const problemWith = (
+  fiber: Fiber.Fiber<unknown, unknown>,
+  kv: Kv,
+  queues: Queues<unknown>,
+  options: Options | undefined
+): string | undefined =>
+  request.invalidDuration(options) ??
+    (options?.fenced === false ? undefined : request.tooManyLocks(fiber, kv, queues.length))
+
+/** Closes the scope at once unless the exit says to keep it. */
+const closedUnless = <A, E, R>(
+  keep: (exit: Exit.Exit<A, E>) => boolean,
+  scope: Scope.Closeable,
+  effect: Effect.Effect<A, E, R>
+): Effect.Effect<A, E, R> =>
+  Effect.onExitPrimitive(effect, (exit) => keep(exit) ? undefined : Scope.closeUnsafe(scope, exit))
+
+/** A function to run under a lock, which is held until the scope closes. */
+interface Run<A, E, R, E3> {
+  readonly kv: Kv
+  readonly queues: Queues<unknown>
+  readonly lock: heldLock.HeldLock
+  readonly f: (lock: heldLock.HeldLock) => Effect.Effect<A, E, R>
+  readonly options: Options | undefined
+  readonly limit: Limit<E3> | undefined
+  readonly scope: Scope.Closeable
+  readonly restore: underLock.Options<unknown>["restore"]
+}
+
+const run = <A, E, R, E3>({ f, kv, limit: otherLimit, lock, options, queues, restore, scope }: Run<A, E, R, E3>) => {
+  const body = Effect.withFiber<A, E, R>((fiber) =>
+    Effect.updateContext(
+      // Called here, so that an `f` that throws is a defect of the body, and the lock is released.
+      holdSpan.inside(lock.span, f(lock)),
+      (context: Context.Context<R>) =>
+        Context.add(
+          options?.fenced === false ? context : Context.add(context, Fence.Current, [
+            ...Context.get(context, Fence.Current),
+            lockFence.inKv(kv, lock)
+          ]),
+          holdings.Holdings,
+          [...Context.get(context, holdings.Holdings), holdings.make(kv, queues, fiber.id)]
+        )
+    )
+  )
+  const { onClock } = internals.of(kv).sessions
+  const maxHold = options?.maxHold === undefined
+    ? Effect.never
+    : onClock(underLock.holdExceeded(lock, options.maxHold))
+  const limit: Effect.Effect<never, E3 | LockHoldExceeded> = otherLimit === undefined
+    ? maxHold
+    : Effect.raceFirst(maxHold, onClock(otherLimit(lock)))
+  return underLock.run(lock, body, { limit, restore, end: (exit) => Scope.closeUnsafe(scope, exit) ?? Effect.void })
+}

@@ -91,50 +91,59 @@ export const writeAll = <A>(
   KvError.KvError
 > =>
   Effect.uninterruptibleMask((restore) =>
-    Effect.gen(function*() {
-      const clock = yield* Clock.Clock
-      const deadline = yield* Deadline.Deadline
+    Effect.withFiber((caller) => {
+      const clock = caller.getRef(Clock.Clock)
+      const deadline = caller.getRef(Deadline.Deadline)
       const waitsUntilMillis = monotonicMillis(clock) +
         Math.min(maxReleaseWaitMillis, deadline ? Duration.toMillis(deadline) : Infinity)
       const attachments = Array.map(keys, (): Attachment => ({ removal: "None", waitsUntilMillis }))
-      const sent: { request?: Fiber.Fiber<A, KvError.KvError> } = {}
-      for (const [i, { plan, scope }] of keys.entries()) {
-        const attachment = attachments[i]!
-        yield* Scope.addFinalizer(
-          scope,
-          Effect.suspend(() => {
-            attachment.removal = "Begun"
-            plan.onRemove()
-            return sent.request === undefined ? Effect.void : remove(plan, sent.request, attachment)
-            // The fiber that closes the scope may have another clock, such as a test clock that stands still.
-          }).pipe(Effect.provideService(Clock.Clock, clock))
-        )
-      }
-      if (attachments.some(isBegun)) {
-        for (const { plan } of keys) plan.onGone()
-        return yield* scopeClosed
+      if (keys.some(({ scope }) => scope.state._tag === "Closed")) {
+        for (const { plan } of keys) {
+          plan.onRemove()
+          plan.onGone()
+        }
+        return Effect.fail(scopeClosed)
       }
       const { session, write } = keys[0].plan
-      const request = sent.request = yield* Effect.forkIn(write, session.scope, { startImmediately: true })
-      // A scope closed while the request was forked: its finalizer saw no request, so the key is removed here.
-      if (attachments.some(isBegun)) {
-        const unseen = keys.flatMap(({ plan }, i) => isBegun(attachments[i]!) ? [[plan, attachments[i]!] as const] : [])
-        yield* Effect.forEach(unseen, ([plan, attachment]) => remove(plan, request, attachment), {
-          concurrency: "unbounded",
-          discard: true
+      return Effect.gen(function*() {
+        const request = yield* Effect.forkIn(write, session.scope, { startImmediately: true })
+        // Added while the store executes the request. Nothing can interrupt this fiber in between. If a scope was closed
+        // meanwhile, its finalizer runs now.
+        yield* forAll(keys, ({ plan, scope }, i) => {
+          const attachment = attachments[i]!
+          return Scope.addFinalizer(
+            scope,
+            // The fiber that closes the scope may have another clock, such as a test clock that stands still.
+            onClock(clock, () => {
+              attachment.removal = "Begun"
+              plan.onRemove()
+              return remove(plan, request, attachment)
+            })
+          )
         })
-        return yield* scopeClosed
-      }
-      const exit = yield* restore(Fiber.await(request))
-      // Only the session's scope can interrupt this request.
-      const result = yield* (Exit.hasInterrupts(exit)
-        ? clientClose.closed
-        : Effect.catchReason(exit, "KvError", "Indeterminate", willBeUndone))
-      return { result, attachments }
+        if (attachments.some(({ removal }) => removal !== "None")) return yield* scopeClosed
+        const exit = yield* restore(Fiber.await(request))
+        if (Exit.isSuccess(exit)) return { result: exit.value, attachments }
+        // Only the session's scope can interrupt this request.
+        const result = yield* (Exit.hasInterrupts(exit)
+          ? clientClose.closed
+          : Effect.catchReason(exit, "KvError", "Indeterminate", willBeUndone))
+        return { result, attachments }
+      })
     })
   )
 
-const isBegun = ({ removal }: Attachment): boolean => removal !== "None"
+/** Runs the effects at the same time. In most cases there is one. */
+const forAll = <A>(
+  items: NonEmptyReadonlyArray<A>,
+  f: (item: A, i: number) => Effect.Effect<void>
+): Effect.Effect<void> =>
+  items.length === 1 ? f(items[0], 0) : Effect.forEach(items, f, { concurrency: "unbounded", discard: true })
+
+const onClock = <A, E, R>(clock: Clock.Clock, effect: () => Effect.Effect<A, E, R>): Effect.Effect<A, E, R> =>
+  Effect.clockWith((current) =>
+    current === clock ? effect() : Effect.provideService(Effect.suspend(effect), Clock.Clock, clock)
+  )
 
 /** The removal undoes a write with an unknown outcome, so the caller gets a failure that it can retry. */
 const willBeUndone = (reason: KvError.Indeterminate): Effect.Effect<never, KvError.KvError> =>
@@ -144,35 +153,45 @@ const willBeUndone = (reason: KvError.Indeterminate): Effect.Effect<never, KvErr
 
 const scopeClosed = KvError.make(new KvError.Closed({ message: "the scope was closed before anything was written" }))
 
-const gone = <A>(plan: Plan<A>): Effect.Effect<void> => Effect.sync(plan.onGone)
+const gone = <A>(plan: Plan<A>): Effect.Effect<void> => Effect.sync(() => plan.onGone())
 
 /**
  * Removes the key in the background, and waits for the removal for a limited time (see `releaseWait.ts`). Does not wait
  * if the session is lost. If the write failed, the time that it took counts, so the caller's deadline holds.
  */
-const remove = Effect.fnUntraced(function*<A>(
+const remove = <A>(
   plan: Plan<A>,
   request: Fiber.Fiber<A, KvError.KvError>,
   attachment: Attachment
-) {
+): Effect.Effect<void> => {
   const { releaseWait } = plan.session
   let hasResponse = false
   const onResponse = () => {
     hasResponse = true
     releaseWait.onResponse()
   }
-  const fiber = yield* plan.session.finish(
-    Effect.flatMap(Fiber.await(request), (exit) => removeWritten(plan, exit, attachment, onResponse)).pipe(
-      Effect.andThen(Effect.suspend(() => plan.afterRemoval === undefined ? Effect.void : follow(plan.afterRemoval())))
-    )
+  const removal = (exit: Exit.Exit<A, KvError.KvError>): Effect.Effect<void> => {
+    const removed = removeWritten(plan, exit, attachment, onResponse)
+    const { afterRemoval } = plan
+    return afterRemoval === undefined ? removed : Effect.andThen(removed, Effect.suspend(() => follow(afterRemoval())))
+  }
+  const response = request.pollUnsafe()
+  return Effect.flatMap(
+    plan.session.finish(response === undefined ? Effect.flatMap(Fiber.await(request), removal) : removal(response)),
+    (fiber) => {
+      if (fiber.pollUnsafe() !== undefined || !plan.session.isAliveUnsafe()) return Effect.void
+      const written = request.pollUnsafe()
+      return written !== undefined && Exit.isFailure(written)
+        ? Effect.clockWith((clock) =>
+          releaseWait.wait(
+            { fiber, hasResponse: () => hasResponse },
+            attachment.waitsUntilMillis - monotonicMillis(clock)
+          )
+        )
+        : releaseWait.wait({ fiber, hasResponse: () => hasResponse }, maxReleaseWaitMillis)
+    }
   )
-  if (fiber.pollUnsafe() !== undefined || !plan.session.isAliveUnsafe()) return
-  const written = request.pollUnsafe()
-  const atMost = written !== undefined && Exit.isFailure(written)
-    ? attachment.waitsUntilMillis - monotonicMillis(yield* Clock.Clock)
-    : maxReleaseWaitMillis
-  yield* releaseWait.wait({ fiber, hasResponse: () => hasResponse }, atMost)
-})
+}
 
 /** Removes the key, through outages: the next client that wants it should not have to wait for the lease to end. */
 const removeWritten = <A>(
@@ -186,49 +205,64 @@ const removeWritten = <A>(
   if (condition === undefined) return Effect.void
   // An earlier delete that timed out may have succeeded, so "not found" now does not mean that the key was lost.
   let mayBeRemoved = false
-  const removal = Effect.tapError(
-    Effect.flatMap(deleteIf(plan, condition), (found) =>
-      found || !mayBeRemoved || plan.wasRemoved === undefined
-        ? Effect.succeed(found || mayBeRemoved)
-        : Effect.provideService(plan.wasRemoved(), Deadline.Deadline, attemptDeadline)),
-    (error) =>
-      Effect.sync(() => {
-        mayBeRemoved ||= error.outcome === "Unknown"
-      })
-  )
-  return Effect.map(persistently(plan, removal, onResponse), (found) => {
-    if (found === undefined) return
-    attachment.removal = found ? "Found" : "Missing"
-    plan.onGone()
+  const { wasRemoved } = plan
+  const removal: Effect.Effect<Removal, KvError.KvError> = wasRemoved === undefined
+    ? deleteIf(plan, condition)
+    : Effect.flatMap(deleteIf(plan, condition), (deleted) =>
+      deleted.succeeded || !mayBeRemoved
+        ? Effect.succeed(deleted)
+        : Effect.map(
+          Effect.provideService(wasRemoved(), Deadline.Deadline, attemptDeadline),
+          (succeeded) => ({ succeeded })
+        ))
+  return persistently(plan, removal, {
+    onResponse,
+    onSuccess: ({ succeeded }) => {
+      attachment.removal = succeeded || mayBeRemoved && wasRemoved === undefined ? "Found" : "Missing"
+      plan.onGone()
+    },
+    onFailure: (error) => {
+      mayBeRemoved ||= error.outcome === "Unknown"
+    }
   })
+}
+
+/** Whether a removal has found the key. */
+type Removal = Pick<Op.TxnResponse, "succeeded">
+
+/** What is to be known of the attempts to remove a key. */
+interface Observer {
+  /** Called with each response, even if it rejects the removal. */
+  readonly onResponse: () => void
+  readonly onSuccess?: (removal: Removal) => void
+  readonly onFailure?: (error: KvError.KvError) => void
 }
 
 /**
  * Repeats a removal until the store responds. If the store keeps rejecting it, for example for lack of a permission,
- * the removal is given up and the result is `undefined`. Then only the end of the lease removes the key, so the session
- * is retired: it ends with the last of its users.
+ * the removal is given up. Then only the end of the lease removes the key, so the session is retired: it ends with the
+ * last of its users.
  */
 const persistently = <A>(
   plan: Plan<A>,
-  removal: Effect.Effect<boolean, KvError.KvError>,
-  onResponse: () => void
-): Effect.Effect<boolean | undefined> => {
-  const attempt = (rejections: number): Effect.Effect<boolean | undefined> =>
+  removal: Effect.Effect<Removal, KvError.KvError>,
+  { onFailure, onResponse, onSuccess }: Observer
+): Effect.Effect<void> => {
+  const attempt = (rejections: number): Effect.Effect<void> =>
     Effect.matchEffect(removal, {
-      onSuccess: (found) => {
+      onSuccess: (removal) => {
         onResponse()
-        return Effect.succeed(found)
+        onSuccess?.(removal)
+        return Effect.void
       },
-      onFailure: (error): Effect.Effect<boolean | undefined> => {
-        if (error.reason._tag === "Closed") return Effect.undefined
+      onFailure: (error): Effect.Effect<void> => {
+        onFailure?.(error)
+        if (error.reason._tag === "Closed") return Effect.void
         if (!isRejected(error)) return Effect.delay(attempt(rejections), retryInterval)
         onResponse()
         const pause = rejectedIntervals[rejections]
         return pause === undefined
-          ? Effect.andThen(
-            plan.session.retire,
-            Effect.as(lossLog.keyLeft(plan.key, plan.session.lease, error.message), undefined)
-          )
+          ? Effect.andThen(plan.session.retire, lossLog.keyLeft(plan.key, plan.session.lease, error.message))
           : Effect.delay(attempt(rejections + 1), pause)
       }
     })
@@ -250,24 +284,24 @@ const isRejected = (error: KvError.KvError): boolean => !error.isRetryable && er
 const isNotApplied = (exit: Exit.Failure<unknown, KvError.KvError>): boolean =>
   exit.cause.reasons.every((reason) => reason._tag === "Fail" && reason.error.outcome === "NotApplied")
 
-const nothing: Effect.Effect<ReadonlyArray<Op.Op>> = Effect.succeed([])
-
 /**
- * Deletes the key if the condition holds; true if it did. Safe to repeat: it never deletes a later key of that name.
+ * Deletes the key if the condition holds. Safe to repeat: it never deletes a later key of that name.
  */
-const deleteIf = <A>(plan: Plan<A>, condition: Compare.Compare): Effect.Effect<boolean, KvError.KvError> =>
-  Effect.flatMap(
-    plan.withRemoval ?? nothing,
-    (others) =>
-      execute(
-        plan.backend,
-        Op.txn({ if: [condition], then: [Op.delete(plan.key), ...(plan.removedWith?.() ?? []), ...others] })
-      )
-  ).pipe(
+const deleteIf = <A>(plan: Plan<A>, condition: Compare.Compare): Effect.Effect<Removal, KvError.KvError> => {
+  const deletion = (others: ReadonlyArray<Op.Op>) =>
+    execute(
+      plan.backend,
+      Op.txn({ if: [condition], then: [Op.delete(plan.key), ...(plan.removedWith?.() ?? []), ...others] })
+    )
+  return Effect.provideService(
+    plan.withRemoval === undefined
+      ? Effect.suspend(() => deletion([]))
+      : Effect.flatMap(plan.withRemoval, deletion),
     // Not the caller's deadline: the key must be removed even if that has passed.
-    Effect.provideService(Deadline.Deadline, attemptDeadline),
-    Effect.map((response) => response.succeeded)
+    Deadline.Deadline,
+    attemptDeadline
   )
+}
 
 /**
  * Removes a key that may have been written, or may still be written by a request in flight. The key is removed whenever
@@ -291,6 +325,6 @@ const removeUncertain = <A>(plan: Plan<A>, onResponse: () => void): Effect.Effec
   )
   return plan.session.retire.pipe(
     Effect.andThen(Effect.forkIn(spans.without(untilRejected), plan.session.scope, { startImmediately: true })),
-    Effect.andThen(persistently(plan, remove, onResponse))
+    Effect.andThen(persistently(plan, remove, { onResponse }))
   )
 }

@@ -18,7 +18,10 @@ export interface Release {
 }
 
 export interface ReleaseWait {
-  /** Waits for the release, at most for {@link maxReleaseWaitMillis} and `atMostMillis`. */
+  /**
+   * Waits for the release, at most for {@link maxReleaseWaitMillis} and `atMostMillis`. Call it when the effect that it
+   * returns is executed.
+   */
   readonly wait: (release: Release, atMostMillis: number) => Effect.Effect<void>
   /** Notes that the store has responded to a request: from now on releases are waited for again. */
   readonly onResponse: () => void
@@ -58,14 +61,13 @@ export const make = (timer: SharedTimer): ReleaseWait => {
     })
 
   return {
-    wait: (release, atMostMillis) =>
-      Effect.suspend(() => {
-        if (release.fiber.pollUnsafe() !== undefined || overdue.size > 0) return Effect.void
-        if (atMostMillis >= maxReleaseWaitMillis) return waitFor(release)
-        if (atMostMillis > 0) return Effect.asVoid(Effect.timeoutOption(waitFor(release), Math.ceil(atMostMillis)))
-        markOverdue(release.fiber)
-        return Effect.void
-      }),
+    wait: (release, atMostMillis) => {
+      if (release.fiber.pollUnsafe() !== undefined || overdue.size > 0) return Effect.void
+      if (atMostMillis >= maxReleaseWaitMillis) return waitFor(release)
+      if (atMostMillis > 0) return Effect.asVoid(Effect.timeoutOption(waitFor(release), Math.ceil(atMostMillis)))
+      markOverdue(release.fiber)
+      return Effect.void
+    },
     onResponse: () => overdue.clear(),
     isUnresponsive: () => overdue.size > 0
   }

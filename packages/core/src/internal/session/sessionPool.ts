@@ -69,6 +69,8 @@ interface PooledSession {
   readonly session: Deferred.Deferred<SharedSession, KvError.KvError>
   /** The calls that grant its lease, for callers that give up before they end. */
   readonly granting: LastFailure.LastFailure
+  /** The session, once it was opened. */
+  opened: SharedSession | undefined
   users: number
   idleSince: number
   /** Whether a fiber waits for its idle time to pass. */
@@ -89,7 +91,8 @@ export const make = Effect.fnUntraced(function*(
   const holders = yield* clientClose.make
   const sessions = new Map<string, PooledSession>()
   const now = () => monotonicMillis(clock)
-  const onClock: SessionPool["onClock"] = Effect.provideService(Clock.Clock, clock)
+  const onClock: SessionPool["onClock"] = (effect) =>
+    Effect.clockWith((current) => current === clock ? effect : Effect.provideService(effect, Clock.Clock, clock))
 
   const open = Effect.fnUntraced(function*(
     kind: string,
@@ -102,6 +105,7 @@ export const make = Effect.fnUntraced(function*(
       scope: yield* Scope.fork(scope),
       session: Deferred.makeUnsafe(),
       granting: new LastFailure.LastFailure(),
+      opened: undefined,
       users: 0,
       idleSince: 0,
       hasIdleTimer: false
@@ -142,7 +146,10 @@ export const make = Effect.fnUntraced(function*(
     )
 
   const opened = (pooled: PooledSession, exit: Exit.Exit<SharedSession, KvError.KvError>): Effect.Effect<unknown> => {
-    if (Exit.isSuccess(exit)) return Deferred.done(pooled.session, exit)
+    if (Exit.isSuccess(exit)) {
+      pooled.opened = exit.value
+      return Deferred.done(pooled.session, exit)
+    }
     // Only closing the pool interrupts this fiber; the scope's finalizer then fails the waiters.
     return Effect.andThen(
       retire(pooled),
@@ -162,20 +169,21 @@ export const make = Effect.fnUntraced(function*(
   const finish = (pooled: PooledSession, effect: Effect.Effect<unknown>): Effect.Effect<Fiber.Fiber<unknown>> =>
     Effect.suspend(() => {
       pooled.users++
-      return Effect.forkIn(onClock(Effect.ensuring(effect, leave(pooled))), pooled.scope, { startImmediately: true })
+      const finished = Effect.onExitPrimitive(effect, () => leave(pooled))
+      return Effect.forkIn(onClock(finished), pooled.scope, { startImmediately: true })
     })
 
-  const leave = (pooled: PooledSession): Effect.Effect<void> =>
-    Effect.suspend(() => {
-      if (--pooled.users > 0) return Effect.void
-      // In the background: the caller need not wait for the revocation, nor for a backend that is slow to stop.
-      if (isRetired(pooled)) return inBackground(Scope.close(pooled.scope, Exit.void))
-      pooled.idleSince = now()
-      if (pooled.hasIdleTimer) return Effect.void
-      pooled.hasIdleTimer = true
-      // Started at once: if the next user came first, each use of the session would start a timer.
-      return inBackground(endWhenIdle(pooled), { startImmediately: true })
-    })
+  /** Counts a user less. Returns what else is to be done, if anything. */
+  const leave = (pooled: PooledSession): Effect.Effect<void> | undefined => {
+    if (--pooled.users > 0) return undefined
+    // In the background: the caller need not wait for the revocation, nor for a backend that is slow to stop.
+    if (isRetired(pooled)) return inBackground(Scope.close(pooled.scope, Exit.void))
+    pooled.idleSince = now()
+    if (pooled.hasIdleTimer) return undefined
+    pooled.hasIdleTimer = true
+    // Started at once: if the next user came first, each use of the session would start a timer.
+    return inBackground(endWhenIdle(pooled), { startImmediately: true })
+  }
 
   const inBackground = (
     effect: Effect.Effect<void>,
@@ -198,30 +206,34 @@ export const make = Effect.fnUntraced(function*(
       })
     )
 
-  /** Counts a user of the session until the scope closes or the returned effect runs. */
-  const use = (pooled: PooledSession, user: Scope.Scope): Effect.Effect<Effect.Effect<void>> =>
-    Effect.suspend(() => {
-      pooled.users++
-      let hasLeft = false
-      const leaveOnce = Effect.suspend(() => {
-        if (hasLeft) return Effect.void
-        hasLeft = true
-        return leave(pooled)
-      })
-      return Effect.as(Scope.addFinalizer(user, leaveOnce), leaveOnce)
+  /** Counts a user of the session until the returned effect runs. */
+  const use = (pooled: PooledSession): Effect.Effect<void> => {
+    pooled.users++
+    let hasLeft = false
+    return Effect.suspend(() => {
+      if (hasLeft) return Effect.void
+      hasLeft = true
+      return leave(pooled) ?? Effect.void
     })
+  }
 
   const join = (
     seconds: number,
     margin: number,
     user: Scope.Scope
   ): Effect.Effect<SharedSession, KvError.KvError> =>
-    Effect.uninterruptibleMask((restore) =>
-      Effect.gen(function*() {
-        const kind = `${seconds} + ${margin}`
+    Effect.uninterruptibleMask((restore) => {
+      const kind = `${seconds} + ${margin}`
+      const pooled = sessions.get(kind)
+      // The usual case, in as few steps as possible: each acquisition of a lock begins with it.
+      if (pooled?.opened?.isAliveUnsafe() === true && scope.state._tag !== "Closed" && !holders.isClosing()) {
+        return Effect.as(Scope.addFinalizer(user, use(pooled)), pooled.opened)
+      }
+      return Effect.gen(function*() {
         while (scope.state._tag !== "Closed" && !holders.isClosing()) {
           const pooled = sessions.get(kind) ?? (yield* open(kind, seconds, margin))
-          const leaveNow = yield* use(pooled, user)
+          const leaveNow = use(pooled)
+          yield* Scope.addFinalizer(user, leaveNow)
           const session = yield* restore(withinDeadline(pooled))
           if (session.isAliveUnsafe()) return session
           // The session was lost. Its other users keep it until they leave; this caller opens another.
@@ -230,11 +242,14 @@ export const make = Effect.fnUntraced(function*(
         }
         return yield* clientClose.closed
       })
-    )
+    })
 
   return {
     onClock,
-    get: (ttl, user, margin = 0) => Effect.flatMap(grantSeconds({ ttl }), (seconds) => join(seconds, margin, user)),
+    get: (ttl, user, margin = 0) => {
+      const seconds = grantSeconds({ ttl })
+      return Exit.isSuccess(seconds) ? join(seconds.value, margin, user) : Effect.failCause(seconds.cause)
+    },
     holders,
     forkShared: (effect) => Effect.forkIn(inContextOfPool(spans.contextWithout(context))(effect), scope),
     metrics

@@ -4,6 +4,7 @@
 import * as Clock from "effect/Clock"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
+import type * as Fiber from "effect/Fiber"
 import { identity } from "effect/Function"
 import type * as Scope from "effect/Scope"
 import * as Deadline from "../../values/Deadline.ts"
@@ -14,12 +15,14 @@ import type { SessionPool } from "./sessionPool.ts"
 import type { SharedSession } from "./sharedSession.ts"
 
 /** A function that gives an effect what is left of the caller's deadline from now on, at least a millisecond. */
-export const fromNow: Effect.Effect<InTime> = Effect.withFiber((fiber) => {
+export const fromNow: Effect.Effect<InTime> = Effect.withFiber((fiber) => Effect.succeed(inTimeOf(fiber)))
+
+const inTimeOf = (fiber: Fiber.Fiber<unknown, unknown>): InTime => {
   const deadline = fiber.getRef(Deadline.Deadline)
-  if (deadline === undefined) return anyTime
+  if (deadline === undefined) return identity
   const clock = fiber.getRef(Clock.Clock)
   const began = monotonicMillis(clock)
-  return Effect.succeed<InTime>((effect) =>
+  return (effect) =>
     Effect.suspend(() => {
       const spent = monotonicMillis(clock) - began
       return Effect.provideService(
@@ -28,12 +31,9 @@ export const fromNow: Effect.Effect<InTime> = Effect.withFiber((fiber) => {
         Duration.millis(Math.max(1, Math.floor(Duration.toMillis(deadline) - spent)))
       )
     })
-  )
-})
+}
 
 type InTime = <A, E>(effect: Effect.Effect<A, E>) => Effect.Effect<A, E>
-
-const anyTime = Effect.succeed<InTime>(identity)
 
 /**
  * Uses a session of the pool until the scope closes. If the store has ended the lease unnoticed, nothing was written,
@@ -45,15 +45,24 @@ export const withLive = <A>(
   scope: Scope.Scope,
   use: (session: SharedSession) => Effect.Effect<A, KvError.KvError>
 ): Effect.Effect<A, KvError.KvError> =>
-  Effect.flatMap(fromNow, (inTime) => {
-    const attempt = Effect.flatMap(
-      inTime(pool.get(ttl ?? Session.defaultTtl, scope)),
-      (session) =>
-        Effect.tapError(
-          inTime(use(session)),
-          (error) =>
-            error.reason._tag === "LeaseNotFound" ? Effect.andThen(session.retire, session.verify) : Effect.void
-        )
-    )
-    return Effect.catchReason(attempt, "KvError", "LeaseNotFound", () => attempt)
+  Effect.withFiber((fiber) => {
+    const inTime = inTimeOf(fiber)
+    const attempt = (
+      orElse: (error: KvError.KvError) => Effect.Effect<A, KvError.KvError>
+    ): Effect.Effect<A, KvError.KvError> => {
+      let used: SharedSession | undefined
+      return Effect.catchReason(
+        Effect.flatMap(
+          inTime(pool.get(ttl ?? Session.defaultTtl, scope)),
+          (session) => inTime(use(used = session))
+        ),
+        "KvError",
+        "LeaseNotFound",
+        (_, error) =>
+          used === undefined
+            ? orElse(error)
+            : Effect.andThen(Effect.andThen(used.retire, used.verify), Effect.suspend(() => orElse(error)))
+      )
+    }
+    return attempt(() => attempt(Effect.fail))
   })

@@ -228,6 +228,24 @@ describe("a caller that gives up", () => {
       }))
     }))
 
+  it.effect("names why the watch that it would wait on does not open, and no call that is merely in flight", () =>
+    Effect.gen(function*() {
+      const { other } = yield* open
+      let last: KvError.Reason = new KvError.Unavailable({ message: "connection refused" })
+      const kv = Kv.mapBackend(other, (backend): KvBackend => ({
+        ...backend,
+        watch: () => LastFailure.during(Effect.never, { lastFailure: last })
+      }))
+      yield* Effect.scoped(Effect.gen(function*() {
+        yield* Effect.provideService(DistLock.acquire("l"), Kv.Kv, other)
+        const refused = yield* failureAfter(kv, "1 second", withLock("1 second"))
+        assert.include(refused.message, "the store could not be reached: connection refused")
+        last = new KvError.DeadlineExceeded({ message: "no response yet" })
+        const waiting = yield* failureAfter(kv, "1 second", withLock("1 second"))
+        assert.deepStrictEqual((waiting as LockError.LockTimeout).storeFailure, Option.none(), waiting.message)
+      }))
+    }))
+
   it.effect("names in SlotsTaken why the store could not be reached, but not for slots that others hold", () =>
     Effect.gen(function*() {
       const { other } = yield* open

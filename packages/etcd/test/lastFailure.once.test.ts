@@ -48,9 +48,10 @@ describe("a lock that times out names the cause", () => {
         yield* Effect.provideService(DistLock.acquire("l"), Kv.Kv, other)
         const held = yield* timeoutOf(kv, "l")
         assert.deepStrictEqual(held.storeFailure, Option.none(), held.message)
-        // The request to enter has a response, and the watch of the holder is open.
         const waiting = yield* Effect.forkChild(timeoutOf(kv, "l"))
         yield* Effect.repeat(other.count(KeyRange.prefix("l/")), { until: (count) => count === 2 })
+        // A later call has a response on that connection, so the request to enter has one, too.
+        yield* kv.get("connected")
         yield* link.down
         const cut = yield* Fiber.join(waiting)
         assert.match(cut.message, /could not be reached: http:.*(ECONNREFUSED|clos|reset)/)

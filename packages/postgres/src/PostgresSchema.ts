@@ -38,7 +38,7 @@ export const version: number = versions.version
  * ```ts
  * import { PostgresSchema } from "@effect-kv/postgres"
  *
- * const created = PostgresSchema.script().includes(`create schema "effect_kv"`) // => true
+ * const created = PostgresSchema.script().includes(`create schema if not exists "effect_kv"`) // => true
  * ```
  *
  * @since 0.1.0

@@ -270,7 +270,8 @@ const awaitTurn = <E>(
   progress: Progress
 ): Effect.Effect<void, E | KvError.KvError | LockLost> => {
   let failure: KvError.Reason | undefined
-  progress.lastFailure = () => Option.fromUndefinedOr(failure ?? own.session.lastFailureUnsafe())
+  progress.lastFailure = () =>
+    Option.fromUndefinedOr(failure ?? failureOf(progress.calls) ?? own.session.lastFailureUnsafe())
   const observer: rule.Observer = {
     onStanding: (standing) =>
       Effect.suspend(() => {
@@ -302,6 +303,10 @@ const awaitTurn = <E>(
     })
   return wait(entered)
 }
+
+/** Why a call cannot reach the store. A call that is merely in flight, such as the next reading of the queue, does not count. */
+const failureOf = ({ lastFailure }: LastFailure.LastFailure): KvError.Reason | undefined =>
+  lastFailure?._tag === "Unavailable" ? lastFailure : undefined
 
 const warnOfBlocker = ({ kind, lock }: LockOfSession, key: string): Effect.Effect<void> =>
   Effect.annotateLogs(

@@ -5,6 +5,7 @@ import * as KeyRange from "@effect-kv/core/KeyRange"
 import * as Op from "@effect-kv/core/Op"
 import { EtcdCluster, TcpProxy, TestCertificates } from "@effect-kv/test-suite/verification"
 import { assert, layer } from "@effect/vitest"
+import * as Deferred from "effect/Deferred"
 import * as Effect from "effect/Effect"
 import * as Option from "effect/Option"
 import * as Queue from "effect/Queue"
@@ -154,6 +155,12 @@ layer(EtcdCluster.layer(), { excludeTestServices: true, timeout: "60 seconds" })
       const channel = yield* connect(proxy.endpoint)
       const from = (yield* cluster.revision) + 1n
       let applied = 0
+      const notSent = yield* Deferred.make<void>()
+      // Once the server cannot be reached until a put was given up before there was a connection: how long that takes
+      // after a cut depends on the machine.
+      const breakConnection = (nth: number) =>
+        nth === 200 ? proxy.down.pipe(Effect.andThen(Deferred.await(notSent)), Effect.andThen(proxy.up)) : proxy.cut
+      const afterApplied = Effect.suspend(() => ++applied % 20 === 0 ? breakConnection(applied) : Effect.void)
       const ends = yield* Effect.forEach(
         Array.from({ length: 2000 }, (_, i) => i),
         (i) => {
@@ -167,8 +174,12 @@ layer(EtcdCluster.layer(), { excludeTestServices: true, timeout: "60 seconds" })
               Result.isSuccess(result) && Option.isSome(result.success) ? "Applied" : progress.delivery
             ),
             // A call that fails immediately says little about the calls in flight, so it waits before the next.
-            Effect.tap((end) => end === "NotSent" ? Effect.sleep("5 millis") : Effect.void),
-            Effect.tap((end) => end === "Applied" && ++applied % 20 === 0 ? proxy.cut : Effect.void)
+            Effect.tap((end) =>
+              end === "NotSent"
+                ? Effect.andThen(Deferred.succeed(notSent, undefined), Effect.sleep("5 millis"))
+                : Effect.void
+            ),
+            Effect.tap((end) => end === "Applied" ? afterApplied : Effect.void)
           )
         },
         { concurrency: 16 }

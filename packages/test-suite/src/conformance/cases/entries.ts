@@ -1,6 +1,7 @@
 /**
  * Helpers to write and read the entries of a case.
  */
+import type { Compare } from "@effect-kv/core/Compare"
 import type { Entry } from "@effect-kv/core/Entry"
 import type * as Kv from "@effect-kv/core/Kv"
 import type { KvError } from "@effect-kv/core/KvError"
@@ -34,6 +35,13 @@ export const putInLoops = Effect.fnUntraced(function*(kv: Kv.Kv, key: string) {
     return promptly("every fiber has put again", Effect.repeat(kv.get(key), { until: haveAllPut }))
   })
 })
+
+/**
+ * Writes whether a condition holds at that moment, as `true` or `false`. In one transaction: to read an earlier revision
+ * later may be impossible, because other cases compact the history of a store that they share.
+ */
+export const putWhether = (kv: Kv.Kv, key: string, condition: () => Compare): Effect.Effect<unknown, KvError> =>
+  Effect.suspend(() => kv.txn({ if: [condition()], then: [Op.put(key, "true")], else: [Op.put(key, "false")] }))
 
 /** The entry of a key that must exist. */
 export const entryOf = (kv: Kv.Kv, key: string): Effect.Effect<Entry, KvError> =>

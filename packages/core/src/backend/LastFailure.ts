@@ -109,7 +109,7 @@ export const Current: Context.Reference<LastFailure | undefined> = Context.Refer
  *
  * **When to use**
  *
- * In a backend, around each call with all its retries, so that whoever gives up before the call's deadline can say why.
+ * In a backend, around each call with all its retries, so that a caller that gives up before the call's deadline can say why.
  *
  * @example
  * ```ts

@@ -164,7 +164,7 @@ export class Connection {
     { call, isOfCatalog = false, isUrgent = false, onVoid, positionIn, remaining, resolve, statement }: {
       readonly statement: Statement
       readonly remaining: () => number
-      /** What is known of the call, if somebody may give it up before its deadline. */
+      /** What is known of the call, if its caller may give it up before its deadline. */
       readonly call?: CallState | undefined
       readonly positionIn: PositionIn | undefined
       readonly resolve: Resolve<A> | undefined

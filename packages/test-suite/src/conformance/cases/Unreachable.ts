@@ -1,5 +1,5 @@
 /**
- * An unreachable store: whoever gives up says why there was no response, however short the limit was.
+ * An unreachable store: a call that ends at a limit says why there was no response, however short the limit was.
  *
  * A store without a network cannot be unreachable: see `Store.unreachable`.
  */
